@@ -1,0 +1,52 @@
+"""Fixtures that several test files share: small COCO files written on the spot, and the folder of real data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real datasets, which are not the project's own; tests that need them are skipped elsewhere."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+def coco_file(
+    boxes: list[dict[str, Any]] | None = None,
+    images: list[dict[str, Any]] | None = None,
+    categories: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The content of a COCO file: by default two pictures of 640 x 480 with a cat and a dog.
+
+    Args:
+        boxes: the annotations; each needs only what differs from a cat of 100 x 80 px in picture 1.
+    """
+    default = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 100, 80], "area": 8000, "iscrowd": 0}
+    given = [{}, {"image_id": 2, "category_id": 2}] if boxes is None else boxes
+    return {
+        "images": images or [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in (1, 2)],
+        "annotations": [{"id": number, **default, **box} for number, box in enumerate(given, start=1)],
+        "categories": categories or [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+
+
+@pytest.fixture
+def write_coco(tmp_path: Path) -> Callable[..., Path]:
+    """Write `coco_file(...)` below tmp_path and return its path."""
+
+    def write(*args: Any, name: str = "train.json", **kwargs: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(coco_file(*args, **kwargs)))
+        return path
+
+    return write
