@@ -1,0 +1,1 @@
+"""Results as text: table, JSON, CSV. The only folder that imports rich, jinja2 or matplotlib."""
