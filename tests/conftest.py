@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# machines are shared and noisy: how long an example takes says nothing about the claim
+settings.register_profile("focal", deadline=None)
+settings.load_profile("focal")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
