@@ -1,0 +1,138 @@
+"""Detector + pictures -> Detections in pixels of the original pictures.
+
+Post-processing is RetinaNet's: per level the 1000 best scores above the threshold, boxes decoded and clipped, NMS per
+class, the best `max_detections` of a picture (Lin et al. 2017, sec. 4.1, with torchvision's order of steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.ops import batched_nms
+
+from focalcli import anchors
+from focalcli.anchors import AnchorSpec
+from focalcli.coco import Dataset
+from focalcli.detections import Detections
+from focalcli.errors import FocalError
+from focalcli.training.data import InputSize, batches, leave_signals_to_parent, pad, read_image, resized
+from focalcli.training.loss import decode_boxes
+from focalcli.training.model import Detector
+
+CANDIDATES_PER_LEVEL = 1000
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Scores below `score` are dropped (0.05 or less where AP is measured: TRAPS 24); NMS at IoU `nms_iou`."""
+
+    score: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+def _first_error_or_all(samples: list) -> list | FocalError:
+    return next((sample for sample in samples if isinstance(sample, FocalError)), samples)
+
+
+class _Resized(torch.utils.data.Dataset):
+    def __init__(self, dataset: Dataset, size: InputSize) -> None:
+        self.dataset, self.size = dataset, size
+
+    def __len__(self) -> int:
+        return len(self.dataset.image_ids)
+
+    def __getitem__(self, index: int) -> tuple[int, tuple[int, int], np.ndarray] | FocalError:
+        try:
+            image = read_image(self.dataset, index)
+        except FocalError as error:
+            return error
+        return index, image.size, resized(image, self.size)
+
+
+def predict(
+    model: Detector,
+    dataset: Dataset,
+    categories: np.ndarray,
+    spec: AnchorSpec,
+    size: InputSize,
+    thresholds: Thresholds,
+    *,
+    device: torch.device,
+    autocast: torch.dtype | None = None,
+    batch_size: int = 8,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Detections:
+    """Detections of every picture of the dataset.
+
+    Args:
+        categories: (K,) index into dataset.categories of each class of the model.
+        autocast: bfloat16 or None for full precision.
+        progress: called with pictures done and pictures in all.
+
+    Raises:
+        FocalError: a picture is missing or unreadable.
+    """
+    # pictures of like shape together: least padding, and the same padding whatever order the file has
+    aspect = dataset.image_wh[:, 0] / np.maximum(1, dataset.image_wh[:, 1])
+    order = np.argsort(aspect, kind="stable")
+    loader = DataLoader(
+        torch.utils.data.Subset(_Resized(dataset, size), order.tolist()),
+        batch_size=batch_size, num_workers=workers, worker_init_fn=leave_signals_to_parent,
+        collate_fn=_first_error_or_all,
+    )  # fmt: skip
+    model.eval()
+    found: list[tuple[np.ndarray, ...]] = []
+    done = 0
+    for samples in batches(loader):
+        images = pad([pixels for _, _, pixels in samples]).to(device)
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None),
+        ):
+            logits, deltas = model(images)
+        grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]]))[0]
+        grid_anchors = torch.from_numpy(anchors.anchors_of(spec, grid)).to(device)
+        counts = (grid[:, 0] * grid[:, 1] * spec.per_cell).tolist()
+        for row, (index, wh, pixels) in enumerate(samples):
+            shape = pixels.shape[1], pixels.shape[0]
+            boxes, scores, labels = _select(logits[row], deltas[row], grid_anchors, counts, shape, thresholds)
+            scale = np.array([wh[0] / shape[0], wh[1] / shape[1]] * 2)
+            xyxy = boxes.cpu().numpy().astype(np.float64) * scale
+            xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+            found.append((np.full(len(xywh), index), categories[labels.cpu().numpy()], xywh, scores.cpu().numpy()))
+        done += len(samples)
+        if progress is not None:
+            progress(done, len(order))
+    image, label, boxes, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Detections(image.astype(np.int64), label.astype(np.int64), boxes, scores.astype(np.float64))
+
+
+@torch.inference_mode()
+def _select(
+    logits: Tensor, deltas: Tensor, grid_anchors: Tensor, counts: list[int], wh: tuple[int, int], thresholds: Thresholds
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(D, 4) xyxy at network size, (D,) scores and (D,) labels of one picture, best first."""
+    boxes, scores, labels = [], [], []
+    num_classes = logits.shape[1]
+    levels = zip(logits.float().split(counts), deltas.float().split(counts), grid_anchors.split(counts), strict=True)
+    for level_logits, level_deltas, level_anchors in levels:
+        score = level_logits.sigmoid().flatten()
+        keep = (score > thresholds.score).nonzero().flatten()
+        score, best = score[keep].topk(min(CANDIDATES_PER_LEVEL, len(keep)))
+        anchor, label = keep[best] // num_classes, keep[best] % num_classes
+        boxes.append(decode_boxes(level_deltas[anchor], level_anchors[anchor]))
+        scores.append(score)
+        labels.append(label)
+    box, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
+    box = torch.stack([box[:, 0::2].clamp(0, wh[0]), box[:, 1::2].clamp(0, wh[1])], dim=2).flatten(1)
+    solid = ((box[:, 2] > box[:, 0]) & (box[:, 3] > box[:, 1])).nonzero().flatten()
+    box, score, label = box[solid], score[solid], label[solid]
+    keep = batched_nms(box, score, label, thresholds.nms_iou)[: thresholds.max_detections]
+    return box[keep], score[keep], label[keep]
