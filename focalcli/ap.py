@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +108,12 @@ class ApTable:
         valued = [entry for entry in self.classes if getattr(entry, key) is not None]
         undefined = [entry for entry in self.classes if getattr(entry, key) is None]
         return (*sorted(valued, key=lambda entry: getattr(entry, key)), *undefined)
+
+    def ordered(self, key: str | None) -> ApTable:
+        """The same table with its classes by a field (see sorted_by); None: most frequent in training first."""
+        if key is not None:
+            return replace(self, classes=self.sorted_by(key))
+        return replace(self, classes=tuple(sorted(self.classes, key=lambda c: (-(c.n_train or 0), -c.n_val))))
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat dict for each class, for CSV."""

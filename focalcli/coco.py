@@ -164,7 +164,8 @@ def find_splits(path: Path) -> dict[str, Path]:
         raise FocalError(f"{path}: no such file or folder", "give a COCO JSON, or a folder with annotations/*.json")
     if path.is_file():
         return {_split_name(path): path}
-    for pattern in ("annotations/*.json", "*/_annotations.coco.json", "*.json"):
+    # instances_* first: COCO keeps captions and keypoints of the same pictures beside them
+    for pattern in ("annotations/instances_*.json", "annotations/*.json", "*/_annotations.coco.json", "*.json"):
         found = sorted(path.glob(pattern))
         if found:
             order = ("train", "val", "valid", "test")

@@ -1,13 +1,16 @@
-"""Fixtures that several test files share: small COCO files written on the spot, and the folder of real data."""
+"""Fixtures that several test files share: small COCO files and a tiny run made on the spot, and the real data."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import TINY, draw_dataset, focal
 from hypothesis import settings
 
 # machines are shared and noisy: how long an example takes says nothing about the claim
@@ -55,3 +58,24 @@ def write_coco(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny dataset `data`, a recipe `r.yaml`, its run `runs/r` and what `eval` saved, `scored`; only to be read."""
+    folder = tmp_path_factory.mktemp("world")
+    draw_dataset(folder / "data")
+    focal("recommend", folder / "data", "-o", folder / "r.yaml", "--device", "cpu", *TINY)
+    focal("train", folder / "r.yaml", "--runs", folder / "runs", "--device", "cpu")
+    focal("eval", folder / "runs/r", "--out", folder / "scored", "--workers", 0)
+    return folder
+
+
+@pytest.fixture
+def own_world(world: Path, tmp_path: Path) -> Path:
+    """A copy of it to change; of checkpoints, which are only ever replaced as a whole, links."""
+
+    def copy(source: str, target: str) -> object:
+        return os.link(source, target) if source.endswith(".safetensors") else shutil.copy(source, target)
+
+    return shutil.copytree(world, tmp_path / "w", copy_function=copy)

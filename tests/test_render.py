@@ -131,7 +131,7 @@ def test_ap_table_is_x100_with_na_for_classes_without_objects(write_coco, capsys
     dataset = coco.load(write_coco([{}]))
     detections = Detections(np.array([0]), np.array([0]), np.array([[10.0, 20, 100, 80]]), np.array([0.9]))
     table = ap.evaluate(dataset, detections, n_train={"cat": 7, "dog": 1}, images_train={"cat": 5, "dog": 1})
-    rendering.print_ap(table, rendering.make_console(), "AP")
+    rendering.print_ap(table, rendering.make_console())
     out = capsys.readouterr().out
     cat = next(line.split() for line in out.splitlines() if line.startswith("cat"))
     assert cat[:6] == ["cat", "rare", "7", "1", "1", "100.0"]

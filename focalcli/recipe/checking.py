@@ -24,6 +24,17 @@ HINTS = {
     "loss.alpha": "alpha is the weight of positives, and negatives get 1 - alpha",
 }
 
+# the keys that a recipe must have, and sizes that leave any other size free: what overrides alone are checked with
+STAND_IN: dict[str, Any] = {
+    "name": "recipe",
+    "data": {"path": ""},
+    "model": {"backbone": "resnet50"},
+    "anchors": {"sizes": [32, 64, 128, 256, 512]},
+    "input": {"min_size": 32, "max_size": 10**9},
+    "loss": {"alpha": 0.25},
+    "schedule": {"epochs": 1, "batch_size": 1, "base_batch": 1, "lr": 0.01},
+}
+
 Places = dict[KeyPath, tuple[str, str]]  # path of keys -> what stands before the message, what after the value
 
 
@@ -46,24 +57,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise FocalError(f"{path}: is not a mapping of keys to values", f"start with `name: ...`; {LIST_OF_KEYS}")
     places: Places = {key: (str(path), f" (line {line})") for key, line in document.lines.items()}
     values = document.values
-    given: set[str] = set()
-    for override in overrides:
-        key = apply_override(override, values, places)
-        if key in given:
-            raise FocalError(f"{shown(override)}: {key} is overridden twice", "keep one of them")
-        given.add(key)
+    apply_overrides(overrides, values, places)
     return check(values, places, place=str(path), folder=path.parent)
 
 
 def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Dotted key -> value of `key.sub=value` words; paths become absolute. Ranges are checked with the whole recipe.
+    """Dotted key -> value of `key.sub=value` words, for a recipe that is yet to be written; paths become absolute.
 
     Raises:
-        FocalError: no such key, or not a value that YAML can read.
+        FocalError: no such key, or not a value that it takes.
     """
-    values: dict[str, Any] = {}
-    keys = [apply_override(override, values, {}) for override in overrides]
-    return {key: values[key] if "." not in key else values[key.split(".")[0]][key.split(".")[1]] for key in keys}
+    values = deepcopy(STAND_IN)
+    places: Places = {}
+    keys = apply_overrides(overrides, values, places)
+    given = {key: values[key] if "." not in key else values[key.split(".")[0]][key.split(".")[1]] for key in keys}
+    check(values, places, place="recipe", folder=Path())
+    return given
 
 
 def from_dict(values: Mapping[str, Any], *, folder: Path = Path(), place: str = "recipe") -> Recipe:
@@ -91,7 +100,8 @@ def file_text(path: Path) -> str:
         hint = f"did you mean {path.parent / near}?" if near else "give the path of a recipe, a YAML file"
         raise FocalError(f"{path}: no such file", hint) from None
     except IsADirectoryError:
-        raise FocalError(f"{path}: is a folder", "give the path of a recipe, a YAML file") from None
+        hint = f"give a recipe, a YAML file; of a dataset, `focal recommend {path} -o recipe.yaml` writes one"
+        raise FocalError(f"{path}: is a folder", hint) from None
     except OSError as error:
         raise FocalError(f"{path}: cannot be read: {error.strerror}", "check its permissions") from None
     if len(data) > MAX_BYTES:
@@ -107,6 +117,17 @@ def shown(override: str) -> str:
     """An override as the place of an error: on one line, and not longer than a line."""
     words = " ".join(override.split())
     return f"override {words if len(words) <= 80 else words[:76] + ' ...'}"
+
+
+def apply_overrides(overrides: Sequence[str], values: dict[str, Any], places: Places) -> list[str]:
+    """Put every override into the values; returns their keys, each of which may come once."""
+    keys: list[str] = []
+    for override in overrides:
+        key = apply_override(override, values, places)
+        if key in keys:
+            raise FocalError(f"{shown(override)}: {key} is overridden twice", "keep one of them")
+        keys.append(key)
+    return keys
 
 
 def apply_override(override: str, values: dict[str, Any], places: Places) -> str:

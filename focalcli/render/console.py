@@ -329,9 +329,13 @@ def _place_and_message(finding: Finding) -> str:
 # ------------------------------------------------------------------------------------------------------------------- AP
 
 
-def print_ap(table: ApTable, console: Console, sort: str = "AP") -> None:
-    """Per-class AP, the mean over the classes, and rare, common, frequent."""
-    rows = table.sorted_by(sort)
+def print_ap(table: ApTable, console: Console, title: str = "") -> None:
+    """Per-class AP in the table's order, the mean over the classes, and rare, common, frequent; `title` says of what."""
+    if title:
+        scored = f": {_plural(table.n_images, 'image')}, {_plural(table.n_objects, 'object')}"
+        print_line(console, (title, "bold"), scored)
+        console.print()
+    rows = table.classes
     mean = {name: table.summary[name] for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")}
     columns = [
         Column("class", [*(row.name for row in rows), "all (mean)"], left=True, style="bold"),
@@ -346,13 +350,11 @@ def print_ap(table: ApTable, console: Console, sort: str = "AP") -> None:
         columns.append(Column(name, cells, rank=0 if name in ("AP50", "AR100") else 1))
     caption = f"AP and AR x100, - is undefined; found: detections with a score of {COUNTED_FROM_SCORE} or more"
     print_table(console, columns, caption)
-    console.print()
-    text = ", ".join(f"{name} {_percent(value)}" for name, value in mean.items())
-    print_line(console, text, label="All classes", indent=LABEL)
     groups = [(name, table.summary[name]) for name in ("APr", "APc", "APf")]
     if any(value is not None for _, value in groups):
         text = ", ".join(f"{name} {_percent(value)}" for name, value in groups)
         cuts = "rare: 1-10 training images, common: 11-100, frequent: more"
+        console.print()
         print_line(console, f"{text} ({cuts})", label="By group", indent=LABEL)
     if n := table.n_beyond_max_dets:
         print_line(

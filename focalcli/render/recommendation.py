@@ -1,0 +1,79 @@
+"""A recommendation as text for people, or as rows: each value, its reason, and how sure it is."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from focalcli.recommend import Recommendation
+from focalcli.render.console import Column, print_line, print_table
+
+
+def print_recommendation(result: Recommendation, console: Console) -> None:
+    """The values with their reasons, and how the anchors serve each class."""
+    print_line(console, (f"For {result.dataset}", "bold"))
+    console.print()
+    widest = max(len(entry.key) for entry in result.advice)
+    for entry in result.advice:
+        print_line(console, (f"{entry.key:{widest}}  ", "bold"), (_short(entry.value), "cyan"))
+        print_line(console, entry.reason, indent=4)
+        print_line(console, ("; ".join(filter(None, (entry.confidence, entry.source))), "dim"), indent=4)
+    console.print()
+    fits = sorted(result.classes, key=lambda fit: -fit.objects)
+    print_table(
+        console,
+        [
+            Column("class", [fit.name for fit in fits], left=True, style="bold"),
+            Column("objects", [f"{fit.objects:,}" for fit in fits]),
+            Column("positives per box", [f"{fit.positives_per_box:g}" for fit in fits]),
+            Column("reached %", [f"{100 * fit.reached:.1f}" for fit in fits]),
+            Column("1 positive anchor for", [_others(fit.foreground) for fit in fits]),
+            Column("prior", [f"{fit.prior:g}" for fit in fits]),
+        ],
+        "with the recommended anchors; reached: boxes with an anchor of IoU >= 0.5",
+    )
+
+
+def rows(result: Recommendation) -> list[dict[str, Any]]:
+    """One flat record for each recommended value, for CSV; what is no number or word is written as JSON."""
+    return [
+        {
+            "key": entry.key,
+            "value": json.dumps(entry.value) if isinstance(entry.value, (dict, list, tuple)) else entry.value,
+            "reason": entry.reason,
+            "confidence": entry.confidence,
+            "source": entry.source,
+        }
+        for entry in result.advice
+    ]
+
+
+def print_next_step(console: Console, output: Path | None, *, train: Path, val: Path | None, replaced: bool) -> None:
+    """What was written, on which files, and what to run next."""
+    if console.is_terminal:
+        console.print()
+    if output is None:
+        print_line(console, "next: the same with -o recipe.yaml writes it as a recipe for focal train")
+        return
+    same = ", the training set itself" if val is not None and val.samefile(train) else ""
+    print_line(console, f"{'replaced' if replaced else 'wrote'} {output}; it will be scored on {val}{same}")
+    print_line(console, f"next: focal train {shlex.quote(str(output))}")
+
+
+def _others(foreground: float) -> str:
+    return f"{1 / foreground:,.0f} others" if foreground else "none"
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "no"
+    if isinstance(value, dict):
+        shown = ", ".join(f"{name} {number:g}" for name, number in list(value.items())[:6])
+        return shown + (f" and {len(value) - 6} more" if len(value) > 6 else "")
+    if isinstance(value, (tuple, list)):
+        return ", ".join(f"{number:g}" for number in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

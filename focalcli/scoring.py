@@ -1,0 +1,171 @@
+"""Detections of a file or of a checkpoint -> AP table with the training's counts beside it, and the files it leaves.
+
+    focal eval = of_file | of_checkpoint -> Evaluation -> render, save
+
+torch is imported for a checkpoint only: any detector's results are scored without it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shlex
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from focalcli import ap
+from focalcli.coco import Dataset, find_splits, load
+from focalcli.detections import Detections, load_detections, results_json
+from focalcli.errors import FocalError
+from focalcli.splits import load_split, refuse_missing_pictures, split_file
+
+# (title, pictures) -> a context that gives what is to be called with pictures done and pictures in all
+Counting = Callable[[str, int], AbstractContextManager[Callable[[int, int], None] | None]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An AP table, and what it is of.
+
+    Attributes:
+        source: the detections or the checkpoint. dataset: what they were scored against.
+        found: a checkpoint's detections, None when they came from a file.
+        warnings: what makes the numbers differ from what the user may expect.
+    """
+
+    table: ap.ApTable
+    source: Path
+    dataset: Dataset
+    found: Detections | None = None
+    warnings: tuple[str, ...] = ()
+
+    def ordered(self, column: str | None) -> Evaluation:
+        """The same with the classes in another order: see ApTable.ordered."""
+        return replace(self, table=self.table.ordered(column))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: the table, and what it was computed from."""
+        of = {"source": str(self.source), "dataset": str(self.dataset.path), "dataset_sha256": self.dataset.sha256}
+        return {**self.table.to_dict(), **of}
+
+
+def of_file(source: Path, dataset: Path | None, split: str | None, images: Path | None) -> Evaluation:
+    """Score COCO results JSON. Classes are counted in the dataset folder's train split, where it has one.
+
+    Raises:
+        FocalError: either file is missing or wrong, or they do not belong together.
+    """
+    if dataset is None:
+        if not source.is_file():
+            raise FocalError(f"{source}: no such file", "give the results JSON that a detector wrote, and its dataset")
+        hint = f"`focal eval {shlex.quote(str(source))} DATASET`"
+        raise FocalError(f"{source}: detections need the dataset that they belong to", hint)
+    data = load_split(split_file(dataset, split), images)
+    found = load_detections(source, data)
+    splits = find_splits(dataset) if dataset.is_dir() else {}
+    train = next((load(file) for name, file in splits.items() if name.startswith("train")), None)
+    if train is None:
+        return Evaluation(ap.evaluate(data, found), source, data)
+    n_train = dict(zip(train.class_names, train.objects_per_class.tolist(), strict=True))
+    images_train = dict(zip(train.class_names, train.images_per_class.tolist(), strict=True))
+    return Evaluation(ap.evaluate(data, found, n_train=n_train, images_train=images_train), source, data)
+
+
+def of_checkpoint(
+    source: Path,
+    dataset: Path | None,
+    split: str | None,
+    images: Path | None,
+    *,
+    batch_size: int,
+    workers: int,
+    device: str,
+    counting: Counting,
+) -> Evaluation:
+    """Run a checkpoint's detector on a dataset, by default on the one that its training was scored on, and score it.
+
+    Raises:
+        FocalError: no readable checkpoint, no dataset, or one of other classes.
+    """
+    from focalcli.training import checkpoint, run
+
+    path = checkpoint.find(source)
+    target = run.pick_device(device)
+    trained = run.load_trained(path, target)
+    warnings: tuple[str, ...] = ()
+    if dataset is None:
+        data, warnings = _recorded(source, trained.meta["data"], split or "val", images)
+    else:
+        data = load_split(split_file(dataset, split), images)
+    refuse_missing_pictures(data, "--images DIR")
+    with counting(f"eval {path}", len(data.image_ids)) as progress:
+        found = run.detect(trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress)
+    return Evaluation(run.score(data, found, trained.meta), path, data, found.rounded(), warnings)
+
+
+def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, tuple[str, ...]]:
+    """The dataset that the training used, and what to say about it."""
+    hint = f"give the dataset: `focal eval {shlex.quote(str(source))} DATASET`"
+    if name not in splits:
+        raise FocalError(f"{source}: knows the splits {' and '.join(splits)}, not {name!r}", hint)
+    file, root = Path(splits[name]["path"]), Path(splits[name]["image_root"])
+    if not file.is_file():
+        raise FocalError(f"{source}: its {name} set {file} is no longer there", hint)
+    data = load_split(file, images or (root if root.is_dir() else None))
+    if data.sha256 != splits[name]["sha256"]:
+        return data, (f"{file} has changed since the training: these figures are of what it is now",)
+    return data, ()
+
+
+# ------------------------------------------------------------------------------------------------- what is kept of it
+
+
+def own_folder(source: Path, dataset: Path | None, split: str | None) -> Path | None:
+    """RUN/eval for a run's best checkpoint on its own validation set; None where that place would be another's."""
+    own = source.is_dir() and (source / "checkpoints").is_dir() and dataset is None and split in (None, "val")
+    return source / "eval" if own else None
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise FocalError for a folder that could not be made or written to, before the minutes that a detector takes."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise FocalError(f"{folder}: {there} is not a folder", "choose another folder with --out DIR")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise FocalError(f"{folder}: cannot be written to (no permission)", "choose another folder with --out DIR")
+
+
+def save(evaluation: Evaluation, folder: Path) -> tuple[str, ...]:
+    """Write metrics.json, per_class.csv and, of a checkpoint, predictions.coco.json; each whole or not at all.
+
+    Raises:
+        FocalError: the folder cannot be written to.
+    """
+    rows = evaluation.table.to_rows()
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files = {
+        "metrics.json": (json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n").encode(),
+        "per_class.csv": text.getvalue().encode("utf-8", "backslashreplace"),
+    }
+    if evaluation.found is not None:
+        files["predictions.coco.json"] = results_json(evaluation.found, evaluation.dataset)
+    aside = folder / f".{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            aside.write_bytes(content)
+            os.replace(aside, folder / name)
+    except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
+        reason = f"{folder}: cannot be written to ({error.strerror})"
+        raise FocalError(reason, "choose another folder with --out DIR") from None
+    return tuple(files)

@@ -1,0 +1,207 @@
+"""Recipe -> training: datasets, plain values and the run's folder. The one place that knows both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from focalcli.anchors import AnchorSpec
+from focalcli.coco import Category, Dataset
+from focalcli.errors import FocalError, nearest
+from focalcli.recipe import Recipe, absolute, as_dict, dump
+from focalcli.splits import load_split, refuse_missing_pictures, split_file
+from focalcli.training import loop, run
+from focalcli.training.data import Augment, InputSize
+from focalcli.training.loop import Objective, Schedule
+from focalcli.training.model import frozen_eps_of
+from focalcli.training.predict import Thresholds
+from focalcli.training.run import Network, Setup, trained_classes
+
+
+def train(
+    recipe: Recipe,
+    runs: Path,
+    *,
+    device: str,
+    resume: bool,
+    title: str,
+    again: str,
+    display: Callable[[Path, bool], Any],
+) -> int:
+    """Train as a recipe says, in runs/<name>; returns the exit code: 0, or 128 + n when signal n stopped it.
+
+    Args:
+        device: auto, cpu or cuda. title: the comment on top of the recipe that the run keeps.
+        again: the command that resumes the run, for the user. display: render.progress.TrainingDisplay.
+
+    Raises:
+        FocalError: bad input or environment, or the training diverged (exit code 3).
+    """
+    train_set, val_set = dataset_of(recipe, "train"), dataset_of(recipe, "val")
+    run.labels_of(val_set, run.trained_classes(train_set), str(train_set.path))  # refuses other classes
+    setup = setup_of(recipe, train_set)
+    target = run.pick_device(device)
+    resolved = absolute(recipe)
+    with run_folder(resolved, runs, title=title, resume=resume) as folder, display(folder, resume) as shown:
+        shown.started(setup, train_set, val_set, str(target), recipe.schedule.lr, recipe.schedule.base_batch)
+        try:
+            end = run.train(
+                setup, train_set, val_set, folder,
+                recipe=as_dict(resolved), device=target, resume=resume, display=shown,
+            )  # fmt: skip
+        except loop.Interrupted as stopped:
+            shown.note(f"{stopped}; go on with `{again}`")
+            return stopped.exit_code
+        shown.finished(end, setup.schedule.best)
+    return 0
+
+
+def dataset_of(recipe: Recipe, split: str) -> Dataset:
+    """The recipe's "train" or "val" dataset.
+
+    Raises:
+        FocalError: data.path, the split or a picture is not there, or the file is not a COCO dataset.
+    """
+    wanted = getattr(recipe.data, split)
+    images = getattr(recipe.data, f"{split}_images")
+    if wanted.endswith(".json"):
+        file = recipe.resolve(wanted)
+    else:
+        folder = recipe.resolve(recipe.data.path)
+        if not recipe.data.path or not folder.is_dir():
+            raise FocalError(
+                f"data.path: {folder if recipe.data.path else 'nothing'}: no such dataset folder",
+                "set it on the command line: data.path=FOLDER (a COCO dataset with annotations/train.json)",
+            )
+        file = split_file(folder, wanted)
+    dataset = load_split(file, recipe.resolve(images) if images else None)
+    refuse_missing_pictures(dataset, f"data.{split}_images=DIR")
+    return dataset
+
+
+def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
+    """Everything that training needs from a recipe.
+
+    Raises:
+        FocalError: a mapping of alpha, gamma or prior names a class that is not trained, or leaves one out.
+    """
+    model, loss, schedule = recipe.model, recipe.loss, recipe.schedule
+    classes = trained_classes(train_set)
+    weights = model.weights
+    if weights not in ("coco", "imagenet", "none"):
+        weights = str(recipe.resolve(weights))
+    return Setup(
+        network=Network(
+            backbone=model.backbone,
+            width=model.width,
+            head_depth=model.head_depth,
+            head_norm=model.head_norm,
+            frozen_batch_norm=model.batch_norm == "frozen" or (model.batch_norm == "auto" and weights != "none"),
+            frozen_eps=frozen_eps_of(weights, model.head_norm),
+        ),
+        weights=weights,
+        trainable_layers=5 if weights == "none" else model.trainable_layers,  # a random layer must not stay random
+        spec=AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios)),
+        size=InputSize(recipe.input.min_size, recipe.input.max_size),
+        augment=Augment(
+            recipe.data.flip, recipe.data.vertical_flip, (recipe.data.scale_jitter[0], recipe.data.scale_jitter[1])
+        ),
+        repeat_threshold=recipe.data.repeat_threshold,
+        objective=Objective(
+            alpha=per_class(loss.alpha, classes, "loss.alpha"),
+            gamma=per_class(loss.gamma, classes, "loss.gamma"),
+            box=loss.box,
+            box_weight=loss.box_weight,
+        ),
+        prior=per_class(loss.prior, classes, "loss.prior"),
+        schedule=Schedule(
+            epochs=schedule.epochs,
+            lr=schedule.lr * schedule.batch_size / schedule.base_batch,
+            optimizer=schedule.optimizer,
+            weight_decay=schedule.weight_decay,
+            momentum=schedule.momentum,
+            warmup_steps=schedule.warmup_steps,
+            decay=schedule.decay,
+            milestones=schedule.milestones,
+            lr_gamma=schedule.lr_gamma,
+            clip_norm=schedule.clip_norm,
+            eval_every=recipe.eval.every,
+            best=recipe.eval.best,
+        ),
+        thresholds=Thresholds(recipe.eval.score_threshold, recipe.eval.nms_iou, recipe.eval.max_detections),
+        batch_size=schedule.batch_size,
+        workers=recipe.data.workers,
+        precision=schedule.precision,
+        seed=schedule.seed,
+    )
+
+
+def per_class(value: float | Mapping[str, float], classes: Sequence[Category], key: str) -> float | list[float]:
+    """One number, or one for each class in order; `default` serves the classes that a mapping does not name."""
+    if not isinstance(value, Mapping):
+        return value
+    names = [category.name for category in classes]
+    for name in value:
+        if name != "default" and name not in names:
+            near = nearest(name, names)
+            raise FocalError(
+                f"{key}: no class {name!r} with objects in the training set",
+                f"did you mean {near!r}?" if near else f"its classes are {', '.join(names[:8])}",
+            )
+    missing = [name for name in names if name not in value]
+    if missing and "default" not in value:
+        raise FocalError(f"{key}: no value for class {missing[0]!r}", "name every class, or add `default`")
+    return [value.get(name, value.get("default", 0.0)) for name in names]
+
+
+@contextmanager
+def run_folder(recipe: Recipe, runs: Path, *, title: str, resume: bool) -> Iterator[Path]:
+    """runs/<name> with the recipe in it; what ends before its first step leaves everything as it was.
+
+    Args:
+        recipe: as it runs, with absolute paths. title: the comment on top of it.
+
+    Raises:
+        FocalError: it holds another run that this one would overwrite, or, to resume, no checkpoint.
+    """
+    folder = runs / recipe.name
+    last = folder / "checkpoints" / "last.safetensors"
+    if resume and not last.is_file():
+        raise FocalError(f"{folder}: nothing to resume, there is no {last}", "train without --resume first")
+    if not resume and any(folder.glob("checkpoints/*.safetensors")):
+        raise FocalError(
+            f"{folder}: holds a run already", f"go on with --resume, choose another name=..., or delete {folder}"
+        )
+    file, metrics = folder / "recipe.yaml", folder / "metrics.jsonl"
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        before = file.read_bytes() if file.is_file() else None
+        trained = metrics.stat().st_size if metrics.is_file() else 0
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(dump(recipe, header=title), encoding="utf-8")
+    except OSError as error:
+        raise FocalError(
+            f"{folder}: cannot be written to ({error.strerror})", "choose another place with --runs DIR"
+        ) from None
+    try:
+        yield folder
+    except BaseException:
+        if (metrics.stat().st_size if metrics.is_file() else 0) == trained:
+            _undo(folder, file, before, made)
+        raise
+
+
+def _undo(folder: Path, file: Path, before: bytes | None, made: Sequence[Path]) -> None:
+    """Put the recipe back, and take away all that a run writes before its first step and the folders `made` for it."""
+    if before is not None:
+        file.write_bytes(before)
+    else:
+        file.unlink()
+    if made:
+        for name in ("train.log", "env.json", "dataset.json", "metrics.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+        for place in (folder / "checkpoints", *made):
+            with suppress(OSError):  # something else is in it
+                place.rmdir()
