@@ -256,22 +256,10 @@ def evaluate(
     from focalcli import scoring
     from focalcli.render.progress import counting, print_notes
 
-    is_file = source.suffix.lower() == ".json"
-    folder = out if out is not None or is_file else scoring.own_folder(source, dataset, split)
-    if folder is not None:
-        scoring.refuse_unwritable(folder)
-    if is_file:
-        result = scoring.of_file(source, dataset, split, images)
-    else:
-        result = scoring.of_checkpoint(
-            source, dataset, split, images,
-            batch_size=batch_size, workers=workers, device=device.value, counting=counting,
-        )  # fmt: skip
-    notes = list(result.warnings)
-    if folder is not None:
-        notes.append(f"saved in {folder}: {', '.join(scoring.save(result, folder))}")
-    elif not is_file:
-        notes.append("not saved; --out DIR keeps the detections and this table")
+    result, notes = scoring.evaluate(
+        source, dataset, split, images, out,
+        batch_size=batch_size, workers=workers, device=device.value, counting=counting,
+    )  # fmt: skip
     result = result.ordered(sort and FIELDS.get(sort.value, sort.value))
     if format is Format.table:
         from focalcli.render.console import make_console, print_ap

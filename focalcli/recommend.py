@@ -53,7 +53,7 @@ class Hardware:
     epochs: tuple[int, int]  # fewest, most
 
 
-CPU = Hardware("mobilenet_v2", "imagenet", 256, 427, 128, 2, "none", 4, 4e-4, 3300, (10, 60))
+CPU = Hardware("mobilenet_v2", "imagenet", 256, 427, 128, 2, "none", 4, 4e-4, 3300, (8, 60))
 GPU = Hardware("resnet50", "coco", 800, 1333, 256, 4, "none", 16, 1e-4, 24_000, (12, 100))
 # without pretrained weights: normalised heads and a high learning rate, or the first epochs are lost
 CPU_SCRATCH = Hardware("mobilenet_v2", "none", 256, 427, 64, 2, "group", 8, 2e-3, 3600, (15, 100))

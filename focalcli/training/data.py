@@ -283,10 +283,23 @@ def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray:
 
 
 class BatchKeys(Sampler):
-    """The batches of one epoch after another, from any step on: a function of (seed, epoch) and nothing else."""
+    """The batches of one epoch after another, from any step on: a function of (seed, epoch) and nothing else.
 
-    def __init__(self, factors: np.ndarray, batch_size: int, seed: int, augment: Augment, epochs: int) -> None:
+    Wide and tall pictures come in batches of their own: mixed, each would be padded to the other's long side.
+    """
+
+    def __init__(
+        self,
+        factors: np.ndarray,
+        batch_size: int,
+        seed: int,
+        augment: Augment,
+        epochs: int,
+        wide: np.ndarray | None = None,
+    ) -> None:
+        """factors: (I,) as from repeat_factors. wide: (I,) True where width >= height; None takes all as alike."""
         self.factors, self.batch_size, self.seed, self.augment, self.epochs = factors, batch_size, seed, augment, epochs
+        self.wide = np.ones(len(factors), dtype=np.bool_) if wide is None else wide
         self.epoch_length = max(len(factors), int(factors.sum()))
         self.steps_per_epoch = max(1, self.epoch_length // batch_size)
         self.start = 0
@@ -316,7 +329,15 @@ class BatchKeys(Sampler):
         reach = np.cumsum(fraction) * (extra / max(fraction.sum(), 1e-12))
         picked = np.searchsorted(reach, np.arange(extra) + rng.random(), side="right")
         times[np.minimum(picked, len(times) - 1)] += 1
-        return rng.permutation(np.repeat(np.arange(len(times)), times))
+        order = rng.permutation(np.repeat(np.arange(len(times)), times))
+        wide = self.wide[order]
+        if wide.all() or not wide.any():
+            return order
+        if rng.random() < 0.5:  # which kind comes last, and loses the pictures that fill no batch
+            wide = ~wide
+        sorted_by_kind = np.concatenate([order[wide], order[~wide]])
+        starts = rng.permutation(self.steps_per_epoch) * self.batch_size
+        return np.concatenate([sorted_by_kind[start : start + self.batch_size] for start in starts])
 
 
 def leave_signals_to_parent(worker: int) -> None:

@@ -193,7 +193,8 @@ def train(
         checkpoint.restore_optimizer(optimizer, state.optimizer)
 
     factors = repeat_factors(train_set, setup.repeat_threshold)
-    keys = BatchKeys(factors, setup.batch_size, setup.seed, setup.augment, setup.schedule.epochs)
+    wide = train_set.image_wh[:, 0] >= train_set.image_wh[:, 1]
+    keys = BatchKeys(factors, setup.batch_size, setup.seed, setup.augment, setup.schedule.epochs, wide)
     pictures = Pictures(train_set, train_labels, setup.size, setup.augment)
     autocast = autocast_type(device, setup.precision)
     _write_json(folder / "env.json", {"device": _device_name(device), "autocast": str(autocast), **_versions()})
