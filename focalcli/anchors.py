@@ -1,7 +1,7 @@
 """RetinaNet's anchors and their assignment to boxes, exactly as torchvision does it, without torch.
 
-The grid, the resize and the matcher follow torchvision's AnchorGenerator, GeneralizedRCNNTransform and Matcher(0.5, 0.4,
-allow_low_quality_matches=True) to the last anchor, ties included; tests/test_anchors.py holds the two together. The
+The grid, the resize and the matcher follow torchvision's AnchorGenerator, GeneralizedRCNNTransform and Matcher (0.5,
+0.4, low-quality matches allowed) to the last anchor, ties included; tests/test_anchors.py holds the two together. The
 matcher looks only at anchors that can overlap a box enough to matter, so a picture costs what its boxes cost, not what
 its 200,000 anchors cost. Both the audit and training use it.
 

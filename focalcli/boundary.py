@@ -19,7 +19,7 @@ PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
 def run(app: Callable[[], None]) -> None:
     """Run the app and end the process as ExitCode says."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a class name that the terminal cannot show is shown as an escape
+        stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show becomes an escape
     try:
         try:
             app()

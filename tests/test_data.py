@@ -482,10 +482,11 @@ def test_wide_and_tall_pictures_come_in_batches_of_their_own():
     """Counted by hand: 30 wide and 10 tall pictures in batches of 4: one batch an epoch mixes, and none is lost."""
     wide = np.arange(40) % 4 != 0
     keys = BatchKeys(np.ones(40), 4, 0, Augment(), 5, wide)
-    epochs = [[[index for index, _, _ in batch] for batch in list(keys)[start : start + 10]] for start in range(0, 50, 10)]
-    for batches in epochs:
-        assert sorted(index for batch in batches for index in batch) == list(range(40))
-        assert sum(len({bool(wide[index]) for index in batch}) > 1 for batch in batches) <= 1
+    steps = [[index for index, _, _ in batch] for batch in keys]
+    epochs = [steps[start : start + 10] for start in range(0, 50, 10)]
+    for epoch in epochs:
+        assert sorted(index for batch in epoch for index in batch) == list(range(40))
+        assert sum(len({bool(wide[index]) for index in batch}) > 1 for batch in epoch) <= 1
     assert epochs[0] != epochs[1]
 
 

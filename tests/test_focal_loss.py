@@ -55,7 +55,7 @@ def test_extreme_logits_stay_finite(x, gamma):
 
 
 def test_coco_equilibrium_is_the_papers_prior():
-    """A fraction of 1e-5 per class, alpha 0.25, gamma 2: p = (0.25e-5 / 2.25)^(1/3) = 0.01036, the paper's pi of 0.01."""
+    """A fraction of 1e-5 per class, alpha 0.25, gamma 2: p = (0.25e-5 / 2.25)^(1/3) = 0.01036; the paper's is 0.01."""
     assert equilibrium(1, 1e5, alpha=0.25, gamma=2) == pytest.approx(0.01036, rel=0.03)
 
 

@@ -113,7 +113,8 @@ def save_recommendation(
         values[section][leaf] = _relative(key, values[section].get(leaf), output.parent)
     values["data"] = {key: value for key, value in values["data"].items() if value is not None}
     recipe = from_dict(values, folder=output.parent, place=str(output))
-    text = dump(recipe, header=f"focal train {shlex.quote(str(output))}\nWritten by `{command}`", comments=result.comments())
+    header = f"focal train {shlex.quote(str(output))}\nWritten by `{command}`"
+    text = dump(recipe, header=header, comments=result.comments())
     aside = output.with_name(f".{output.name}.{os.getpid()}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

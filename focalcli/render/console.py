@@ -330,7 +330,7 @@ def _place_and_message(finding: Finding) -> str:
 
 
 def print_ap(table: ApTable, console: Console, title: str = "") -> None:
-    """Per-class AP in the table's order, the mean over the classes, and rare, common, frequent; `title` says of what."""
+    """Per-class AP in the table's order, their mean, and rare, common, frequent; `title` says of what."""
     if title:
         scored = f": {_plural(table.n_images, 'image')}, {_plural(table.n_objects, 'object')}"
         print_line(console, (title, "bold"), scored)
