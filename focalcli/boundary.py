@@ -6,9 +6,11 @@ Typer turns usage errors (2) and Ctrl-C (130) into SystemExit; what it does not 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from focalcli.errors import ExitCode, FocalError
@@ -44,6 +46,19 @@ def run(app: Callable[[], None]) -> None:
     except Exception:  # a bug of ours: 1 would tell a script that there are findings
         traceback.print_exc()
         sys.exit(int(ExitCode.BAD_INPUT))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """For the seconds that torch takes to import: Ctrl-C ends the process at once, as a shell's 130.
+
+    As an exception it can be lost there in somebody's `except`, and the training goes on as if nothing had been typed.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end(error: FocalError) -> NoReturn:

@@ -205,7 +205,8 @@ def train(
     from focalcli import recipe as recipes
 
     loaded = recipes.load(recipe, overrides or [])  # before the seconds that torch takes to import
-    from focalcli import unpack
+    with boundary.importing():
+        from focalcli import unpack
     from focalcli.render.progress import TrainingDisplay
 
     again = _command(
@@ -256,6 +257,9 @@ def evaluate(
     from focalcli import scoring
     from focalcli.render.progress import counting, print_notes
 
+    if not scoring.is_detections(source):
+        with boundary.importing():
+            import focalcli.training.run  # noqa: F401
     result, notes = scoring.evaluate(
         source, dataset, split, images, out,
         batch_size=batch_size, workers=workers, device=device.value, counting=counting,

@@ -367,8 +367,9 @@ def _per_class_alpha(fits: tuple[ClassFit, ...]) -> Advice:
     """One alpha for all classes: the reason not to give the rare ones more."""
     most, least = max(fit.foreground for fit in fits), min(fit.foreground for fit in fits)
     reason = (
-        f"one alpha for all classes: even the head's negatives outnumber its positives {1 / most:,.0f} to 1; what "
-        f"differs between classes ({most / least:,.0f} to 1) is the prior's work; Lin et al. used one alpha for COCO's 80"
+        f"one alpha for all classes: even the head's negatives outnumber its positives {1 / most:,.0f} to 1; "
+        f"what differs between classes ({most / least:,.0f} to 1) is the prior's work; "
+        "Lin et al. used one alpha for COCO's 80"
     )
     figures = {"head_tail_of_positives": most / least}
     return Advice(

@@ -66,21 +66,25 @@ def evaluate(
     Raises:
         FocalError: as of_file and of_checkpoint, or `out` cannot be written to.
     """
-    is_file = source.suffix.lower() == ".json"
     is_own = source.is_dir() and (source / "checkpoints").is_dir() and dataset is None and split in (None, "val")
     folder = source / "eval" if out is None and is_own else out
     if folder is not None:
         _refuse_unwritable(folder)
-    if is_file:
+    if is_detections(source):
         result = of_file(source, dataset, split, images)
     else:
         result = of_checkpoint(source, dataset, split, images, **work)
     notes = [] if result.warning is None else [result.warning]
     if folder is not None:
         notes.append(f"saved in {folder}: {', '.join(save(result, folder))}")
-    elif not is_file:
+    elif result.found is not None:
         notes.append("not saved; --out DIR keeps the detections and this table")
     return result, notes
+
+
+def is_detections(source: Path) -> bool:
+    """True for a COCO results file, False for a checkpoint; by the name, whether it is there or not."""
+    return source.suffix.lower() == ".json"
 
 
 def of_file(source: Path, dataset: Path | None, split: str | None, images: Path | None) -> Evaluation:
