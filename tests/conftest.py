@@ -17,6 +17,9 @@ from hypothesis import settings
 settings.register_profile("focal", deadline=None)
 settings.load_profile("focal")
 
+# before torch is imported: in networks this small threads only wait for each other, on a busy machine for minutes
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 

@@ -15,13 +15,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
 from command import ROOT, TINY, draw_dataset, files_below, focal, mistake, one_json, process, rewrite, rows_of_table
 
 from focalcli import ap, cli, demo
 from focalcli import audit as auditing
-
-torch.set_num_threads(1)  # threads only get in each other's way in a network this small
 
 COMMANDS = ("audit", "recommend", "train", "eval", "demo", "explain", "recipe check", "recipe show", "recipe schema")
 

@@ -114,7 +114,7 @@ def detect(dataset, anchor: int = 0, workers: int = 0, **options):
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_boxes_come_back_in_pixels_of_the_original_picture(tmp_path, batch_size):
     """200 x 100 px enters at 128 x 64, so a box grows by 200 / 128; clipped to the picture, not to its padding."""
-    sizes = {"wide.png": (200, 100), "flat.png": (128, 64), "tall.png": (60, 61)}
+    sizes = {"wide.png": (200, 100), "flat.png": (128, 64), "tall.png": (60, 61), "thin.png": (200, 13)}
     for name, wh in sizes.items():
         Image.new("RGB", wh).save(tmp_path / name)
     dataset = dataset_of(tmp_path, sizes)
@@ -124,12 +124,12 @@ def test_boxes_come_back_in_pixels_of_the_original_picture(tmp_path, batch_size)
     anchor = np.array([24 - 8, 0, 24 + 8, 8])
     size = anchor[2:] - anchor[:2]
     by_image = {int(i): box for i, box in zip(found.image, found.boxes, strict=True)}
-    for image, scale in ((0, (200 / 128, 100 / 64)), (1, (1, 1)), (2, (60 / 64, 61 / 65))):
+    for image, scale in ((0, (200 / 128, 100 / 64)), (1, (1, 1)), (2, (60 / 64, 61 / 65)), (3, (200 / 128, 13 / 8))):
         expected = [anchor[0] * scale[0], 0, size[0] * scale[0], size[1] * scale[1]]
-        assert by_image[image] == pytest.approx(expected, rel=0.02), image
-    assert found.label.tolist() == [0, 0, 0]
-    assert found.scores == pytest.approx([1 / (1 + np.exp(-2))] * 3)
-    assert done[-1] == (3, 3)
+        assert by_image[image] == pytest.approx(expected), image
+    assert found.label.tolist() == [0] * 4
+    assert found.scores == pytest.approx([1 / (1 + np.exp(-2))] * 4)
+    assert done[-1] == (4, 4)
 
 
 def test_a_picture_that_cannot_be_read_stops_a_prediction(tmp_path):

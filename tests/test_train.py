@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import coco_file
 from PIL import Image
+from torchvision.models import mobilenet_v2
 
 from focalcli import coco
 from focalcli.anchors import AnchorSpec
@@ -179,6 +180,21 @@ def test_the_loss_falls(data, tmp_path):
     schedule = replace(SETUP.schedule, epochs=12, lr=0.003, eval_every=12, clip_norm=10)
     losses = [report.loss for report in train(tmp_path, data, replace(SETUP, schedule=schedule)).steps]
     assert sum(losses[-6:]) < 0.95 * sum(losses[:6])
+
+
+def test_frozen_stages_keep_the_weights_of_the_file(data, tmp_path):
+    """TRAPS 21: building without weights and loading a file afterwards un-freezes in torchvision; here 2 of 5 train."""
+    file = tmp_path / "features.pth"
+    torch.save(mobilenet_v2().features.state_dict(), file)
+    network = replace(SETUP.network, frozen_batch_norm=True)
+    schedule = replace(SETUP.schedule, epochs=1, warmup_steps=0)
+    setup = replace(SETUP, weights=str(file), network=network, trainable_layers=2, schedule=schedule)
+    display = train(tmp_path, data, setup)
+    assert display.notes == [f"weights from {file}: 260 tensors"]
+    trained = checkpoint.load(tmp_path).model
+    for name, tensor in torch.load(file, weights_only=True).items():
+        if tensor.ndim == 4:  # stages: 0-1, 2-3, 4-6, 7-13, 14-18 of the features
+            assert torch.equal(trained[f"backbone.body.{name}"], tensor) == (int(name.split(".")[0]) < 7), name
 
 
 def test_detections_lie_in_their_pictures(unbroken, data):

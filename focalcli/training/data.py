@@ -9,6 +9,7 @@ Shapes: N pictures of a batch, P positive anchors, Q ignored ones. Boxes are xyx
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -346,7 +347,14 @@ def leave_signals_to_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
+def usable(workers: int) -> int:
+    """Loading processes asked for, but not more than the cores that this process may use: torch would warn of it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(workers, cores)
+
+
 def train_loader(pictures: Pictures, keys: BatchKeys, spec: AnchorSpec, workers: int, pin: bool) -> DataLoader:
+    workers = usable(workers)
     return DataLoader(
         pictures, batch_sampler=keys, collate_fn=Collate(spec), num_workers=workers, pin_memory=pin,
         prefetch_factor=4 if workers else None, worker_init_fn=leave_signals_to_parent,

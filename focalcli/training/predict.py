@@ -20,7 +20,7 @@ from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
 from focalcli.detections import Detections
 from focalcli.errors import FocalError
-from focalcli.training.data import InputSize, batches, leave_signals_to_parent, pad, read_image, resized
+from focalcli.training.data import InputSize, batches, leave_signals_to_parent, pad, read_image, resized, usable
 from focalcli.training.loss import decode_boxes
 from focalcli.training.model import Detector
 
@@ -84,7 +84,7 @@ def predict(
     order = np.argsort(aspect, kind="stable")
     loader = DataLoader(
         torch.utils.data.Subset(_Resized(dataset, size), order.tolist()),
-        batch_size=batch_size, num_workers=workers, worker_init_fn=leave_signals_to_parent,
+        batch_size=batch_size, num_workers=usable(workers), worker_init_fn=leave_signals_to_parent,
         collate_fn=_first_error_or_all,
     )  # fmt: skip
     model.eval()
