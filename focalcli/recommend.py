@@ -240,9 +240,9 @@ def _anchors(boxes: Any, image: Any, label: Any, grid: Any, train: Dataset, give
     )
 
 
-def _some_of_each(label: np.ndarray, most: int = 1000) -> np.ndarray:
-    """Indices of at most `most` boxes of each class, evenly spread: enough to compare anchor sizes."""
-    picked = []
+def _some_of_each(label: np.ndarray) -> np.ndarray:
+    """Indices of up to 1000 boxes of each class, fewer where there are many classes: enough to compare anchor sizes."""
+    picked, most = [], min(1000, max(30, 6000 // len(np.unique(label))))
     for k in np.unique(label):
         rows = np.flatnonzero(label == k)
         picked.append(rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)])
@@ -338,7 +338,7 @@ def _alpha(gamma: float, given: Mapping[str, Any]) -> Advice:
 def _prior(fits: tuple[ClassFit, ...], alpha: float, gamma: float, given: Mapping[str, Any]) -> Advice:
     if "loss.prior" in given:
         return Advice("loss.prior", given["loss.prior"], "as asked", {}, "", "your choice")
-    rests = {fit.name: _neat(equilibrium(fit.foreground, 1.0, alpha=alpha, gamma=gamma)) for fit in fits}
+    rests = {fit.name: _neat(equilibrium(max(fit.foreground, 1e-9), 1.0, alpha=alpha, gamma=gamma)) for fit in fits}
     low, high = min(rests, key=rests.__getitem__), max(rests, key=rests.__getitem__)
     value: Any = dict(rests) if len(rests) > 1 else rests[low]
     reason = (
@@ -365,7 +365,8 @@ def _neat(p: float) -> float:
 
 def _per_class_alpha(fits: tuple[ClassFit, ...]) -> Advice:
     """One alpha for all classes: the reason not to give the rare ones more."""
-    most, least = max(fit.foreground for fit in fits), min(fit.foreground for fit in fits)
+    shares = [fit.foreground for fit in fits if fit.foreground > 0]  # a class may have no positive anchor at all
+    most, least = max(shares, default=1.0), min(shares, default=1.0)
     reason = (
         f"one alpha for all classes: even the head's negatives outnumber its positives {1 / most:,.0f} to 1; "
         f"what differs between classes ({most / least:,.0f} to 1) is the prior's work; "

@@ -43,14 +43,15 @@ def test_recipe_holds_nothing_of_the_machine_that_it_was_written_on(path):
 
 
 def few_pictures(file: Path, folder: Path) -> list[str]:
-    """Write a dataset of PICTURES pictures that hold every class of `file`; returns the overrides that name it."""
+    """Write a dataset of a few pictures that hold every class of `file`; returns the overrides that name it."""
     content = json.loads(file.read_text(encoding="utf-8"))
     holders: dict[int, list[int]] = {}
     for box in content["annotations"]:
         if min(box["bbox"][2:]) > 0:
             holders.setdefault(box["category_id"], []).append(box["image_id"])
     chosen = {images[0] for images in holders.values()}
-    chosen |= set([image["id"] for image in content["images"] if image["id"] not in chosen][: PICTURES - len(chosen)])
+    others = [image["id"] for image in content["images"] if image["id"] not in chosen]
+    chosen |= set(others[: max(0, PICTURES - len(chosen))])
     content["images"] = [image for image in content["images"] if image["id"] in chosen]
     content["annotations"] = [box for box in content["annotations"] if box["image_id"] in chosen]
     small = folder / "few.json"
@@ -61,7 +62,7 @@ def few_pictures(file: Path, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipe_builds_its_model_and_trains(path, tmp_path):
-    """One epoch of four pictures at 64 px, from random weights: its network, anchors, loss, optimizer, evaluation."""
+    """One epoch of a few pictures at 64 px, from random weights: its network, anchors, loss, optimizer, evaluation."""
     recipe = recipes.load(path)
     folder = recipe.resolve(recipe.data.path)
     overrides = []

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ def save_recommendation(
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, output)
     except OSError as error:
+        with suppress(OSError):
+            aside.unlink()
         raise FocalError(f"{output}: cannot be written ({error.strerror})", "give another file with -o") from None
     return replaced
 

@@ -129,6 +129,8 @@ class TrainingDisplay:
 def print_notes(notes: Sequence[str]) -> None:
     """Lines beside the result: on stderr."""
     console = make_console(stderr=True)
+    if console.is_terminal and notes:
+        console.print()
     for note in notes:
         print_line(console, note)
 

@@ -11,7 +11,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from focalcli.detections import Detections
 from focalcli.errors import FocalError
 from focalcli.training import checkpoint, loop
 from focalcli.training.data import Augment, BatchKeys, InputSize, Pictures, repeat_factors, train_loader
-from focalcli.training.model import Detector, build_model, first_line, freeze, frozen_eps_of, load_weights
+from focalcli.training.model import Detector, build_model, first_line, freeze, load_weights
 from focalcli.training.predict import Thresholds, predict
 
 CLASS_METRICS_KEPT = "AP"  # what metrics.jsonl keeps of each class at every evaluation
@@ -346,11 +346,6 @@ def _refuse_other_run(saved: checkpoint.Checkpoint, meta: Mapping[str, Any]) -> 
 
 def _new_model(network: Network, num_classes: int, spec: AnchorSpec, prior: float | Sequence[float]) -> Detector:
     return build_model(num_classes=num_classes, anchors_per_cell=spec.per_cell, prior=prior, **asdict(network))
-
-
-def with_weights_facts(network: Network, weights: str) -> Network:
-    """The network with the epsilon that its pretrained frozen batch norms need."""
-    return replace(network, frozen_eps=frozen_eps_of(weights, network.head_norm))
 
 
 def _categories(labels: np.ndarray, num_classes: int) -> np.ndarray:
