@@ -19,6 +19,7 @@ PACKAGE = ROOT / "focalcli"
 # lowest first: a module imports from layers below its own, and from nothing beside or above it
 LAYERS = (
     {"errors"},
+    {"lenient"},
     {"coco", "focal_loss"},
     {"anchors", "detections", "splits"},
     {"ap", "audit"},

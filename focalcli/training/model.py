@@ -275,7 +275,7 @@ def _download(weights: str, backbone: str, head_norm: str) -> dict[str, Tensor]:
     patience, _ = socket.getdefaulttimeout(), socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch.hub announces its downloads on stdout
-            return entry.get_state_dict(progress=False, check_hash=True)
+            return entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # networks, proxies, disks and torch.hub's cached files fail in many ways
         reason = getattr(error, "reason", None) or first_line(error)
         raise FocalError(
