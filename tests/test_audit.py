@@ -235,7 +235,7 @@ def test_duplicate_names_both_boxes_and_ignores_other_classes_and_images(write_c
 @given(st.lists(st.tuples(*[st.integers(1, 120)] * 4), min_size=2, max_size=30))
 def test_duplicate_search_finds_what_all_pairs_find(write_coco, corners):
     """The sweep along x leaves out no pair: held against the IoU of every two boxes."""
-    from focalcli.audit.checks import duplicate_pairs
+    from focalcli.audit.checks.boxes import duplicate_pairs
 
     dataset = coco.load(write_coco([{"bbox": [x / 50, y / 50, 100 + w / 50, 90 + h / 50]} for x, y, w, h in corners]))
     boxes = np.concatenate([dataset.boxes[:, :2], dataset.boxes[:, :2] + dataset.boxes[:, 2:]], axis=1)
