@@ -1,6 +1,6 @@
 """The splits of a dataset: which file a name means, and which one a training is scored on.
 
-`find_splits` (coco.py) finds the files; exporters call the validation split val, valid, validation or val2017.
+`coco.find_splits` finds the files; exporters call the validation split val, valid, validation or val2017.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ def split_file(path: Path, name: str | None) -> Path:
     """The annotation file of a split of `path`: of this name, else the only one that starts with it.
 
     Args:
-        path: a dataset folder, or a COCO JSON, which is its own only split.
+        path: a dataset folder, or a COCO JSON or `-` for stdin, which is its own only split.
         name: None takes the validation split, or the only split that there is.
 
     Raises:
         FocalError: nothing there, no such split, or several that `name` could mean.
     """
     splits = find_splits(path)
-    if path.is_file():
+    if not path.is_dir():
         if name is not None:
             raise FocalError(f"--split {name}: {path} is one file, without splits", "leave --split out")
         return path
@@ -81,7 +81,7 @@ def refuse_missing_pictures(dataset: Dataset, option: str) -> None:
 
 
 def load_splits(path: Path, images: Path | None) -> dict[str, Dataset]:
-    """Every split of a dataset folder, or the one of a COCO JSON.
+    """Every split of a dataset folder, or the one of a COCO JSON or of stdin, `-`.
 
     Raises:
         FocalError: as find_splits and load_split.
