@@ -1,7 +1,7 @@
 """Which anchors the objects get, per class and level, were each picture trained in a batch of its own.
 
-Exactly torchvision's assignment (anchors.py); crowds take no part, and pictures of unknown size cannot.
-Shapes: I images, B boxes, K classes, L = 5 levels, M anchors that are not background.
+Exactly torchvision's assignment (anchors/); crowds take no part, and pictures of unknown size cannot.
+Shapes: I images, B boxes, K classes, L = 5 levels.
 """
 
 from __future__ import annotations
@@ -11,22 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from focalcli import anchors
-from focalcli.anchors import FOREGROUND_IOU, LEVELS, AnchorSpec, Matches
+from focalcli.anchors import FOREGROUND_IOU, LEVELS, AnchorSpec, MatchCounts
+from focalcli.anchors.grid import Floats32
+from focalcli.audit.figures import PERCENTILES
 from focalcli.audit.report import ClassAnchors, SplitAnchors
-from focalcli.coco import Dataset, Floats, Ints
+from focalcli.coco import Bools, Dataset, Floats, Ints
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The positives of one split.
+    """The anchors of one split.
 
     Attributes:
         best_iou: (B,) of every box of the dataset with its best anchor, NaN where it took no part.
+        positives: (B,) anchors that are positives of each box.
     """
 
     split: SplitAnchors
     classes: tuple[ClassAnchors, ...]
     best_iou: Floats
+    positives: Ints
 
 
 def assign(dataset: Dataset, spec: AnchorSpec, min_size: int, max_size: int) -> Assignment:
@@ -42,64 +46,105 @@ def assign(dataset: Dataset, spec: AnchorSpec, min_size: int, max_size: int) -> 
     used = known[dataset.box_image] & ~dataset.iscrowd
     image, label = index[dataset.box_image[used]], dataset.box_label[used]
     boxes = anchors.resize_boxes(dataset.boxes_xyxy[used], wh[image], network[image])
-    found = anchors.match(boxes, image, grid, spec)
+    counts = anchors.count(boxes, image, grid, spec)
 
-    total = int(anchors.anchors_per_image(spec, grid).sum())
-    positives = int(found.positive.sum())
-    ignored = len(found.box) - positives
     best_iou = np.full(len(dataset.boxes), np.nan)
-    best_iou[used] = found.best_iou
-    split = SplitAnchors(
-        images=int(known.sum()),
-        images_without_size=int((~known).sum()),
-        positives=positives,
-        ignored=ignored,
-        negatives=total - positives - ignored,
-        background_per_positive=(total - positives - ignored) / positives if positives else None,
-        levels=_shares(found.level[found.positive]),
+    best_iou[used] = counts.best_iou
+    positives = np.zeros(len(dataset.boxes), dtype=np.int64)
+    positives[used] = counts.positives.sum(axis=1)
+    split = _split(counts, image, grid, spec, images_without_size=int((~known).sum()))
+    cells = _sides_in_cells(counts, boxes, image, grid)
+    classes = _classes(counts, label, cells, split.positives + split.negatives, len(dataset.categories))
+    return Assignment(split, classes, best_iou, positives)
+
+
+def _split(counts: MatchCounts, image: Ints, grid: Ints, spec: AnchorSpec, images_without_size: int) -> SplitAnchors:
+    """The whole split. image: (B,) index into grid."""
+    positives, ignored = counts.positives.sum(axis=0), counts.ignored.sum(axis=0)
+    negatives = anchors.anchors_per_level(spec, grid).sum(axis=0) - positives - ignored
+    per_image = np.bincount(image, weights=counts.positives.sum(axis=1), minlength=len(grid))
+    with_objects = np.bincount(image, minlength=len(grid)) > 0
+    reached = np.bincount(image[counts.best_iou >= FOREGROUND_IOU], minlength=len(grid)) > 0
+    p, i, n = int(positives.sum()), int(ignored.sum()), int(negatives.sum())
+    return SplitAnchors(
+        images=len(grid),
+        images_without_size=images_without_size,
+        images_only_rescued=int((with_objects & ~reached & (per_image > 0)).sum()),
+        images_without_positive=int((with_objects & (per_image == 0)).sum()),
+        positives=p,
+        ignored=i,
+        negatives=n,
+        background_per_positive=n / p if p else None,
+        levels=_shares(positives),
+        by_level=tuple(zip(positives.tolist(), ignored.tolist(), negatives.tolist(), strict=True)),
+        positives_per_image=tuple(np.percentile(per_image, PERCENTILES).tolist()) if len(grid) else None,
     )
+
+
+def _sides_in_cells(counts: MatchCounts, boxes: Floats32, image: Ints, grid: Ints) -> Floats:
+    """(P,) box side / stride for each box and level with positives, in the order of counts.positives.nonzero()."""
+    box, level = counts.positives.nonzero()
     side = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    return Assignment(split, _classes(found, label, side, grid, total - ignored, len(dataset.categories)), best_iou)
+    stride = np.sqrt(grid[:, :, 2:].prod(axis=2))  # (I, L), the geometric mean of the two axes
+    return side[box] / stride[image[box], level]
 
 
-def _classes(found: Matches, label: Ints, side: Floats, grid: Ints, trained: int, k: int) -> tuple[ClassAnchors, ...]:
-    """One row per class. label, side: (B,). trained: anchors that enter the loss."""
-    box, level = found.box[found.positive], found.level[found.positive]
-    stride = np.sqrt(grid[found.image[found.positive], level, 2:].prod(axis=1))  # geometric mean of the two axes
-    cells = side[box] / stride
-    per_box = np.bincount(box, minlength=len(label))
-    reached = found.best_iou >= FOREGROUND_IOU
+def _classes(counts: MatchCounts, label: Ints, cells: Floats, trained: int, k: int) -> tuple[ClassAnchors, ...]:
+    """One row per class. label: (B,). cells: as from _sides_in_cells. trained: anchors that enter the loss."""
 
-    # grouped by class once: a mask per class would cost K passes over the anchors
-    box_groups = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label, minlength=k))[:-1])
-    owner = label[box]
-    anchor_groups = np.split(np.argsort(owner, kind="stable"), np.cumsum(np.bincount(owner, minlength=k))[:-1])
+    def of_class(which: Bools) -> Ints:  # (K,) how many of these boxes; a mask per class would cost K passes
+        return np.bincount(label[which], minlength=k)
+
+    per_box = counts.positives.sum(axis=1)
+    reached = counts.best_iou >= FOREGROUND_IOU
+    boxes, n_reached = np.bincount(label, minlength=k), of_class(reached)
+    rescued, unreached = of_class((per_box > 0) & ~reached), of_class(per_box == 0)
+    ignored = np.bincount(label, weights=counts.ignored.sum(axis=1), minlength=k)
+    box, level = counts.positives.nonzero()
+    times, place = counts.positives[box, level], label[box] * len(LEVELS) + level
+    on_level = np.bincount(place, weights=times, minlength=k * len(LEVELS)).reshape(k, len(LEVELS))
+    positives_per_box = _medians(per_box, np.ones_like(per_box), label, k)
+    cells_on_level = _medians(cells, times, place, k * len(LEVELS))
+    cells_per_side = _medians(cells, times, label[box], k)
     rows = []
-    for ours, mine in zip(box_groups, anchor_groups, strict=True):
+    for c in range(k):
+        positives = int(on_level[c].sum())
         rows.append(
             ClassAnchors(
-                boxes=len(ours),
-                positives=len(mine),
-                negatives=trained - len(mine),
-                foreground=len(mine) / (trained - len(mine)) if trained > len(mine) else None,
-                positives_per_box=_median(per_box[ours]),
-                reached=float(reached[ours].mean()) if len(ours) else None,
-                rescued=int(((per_box[ours] > 0) & ~reached[ours]).sum()),
-                unreached=int((per_box[ours] == 0).sum()),
-                levels=_shares(level[mine]),
-                cells=tuple(_median(cells[mine][level[mine] == lv]) for lv in range(len(LEVELS))),
-                cells_per_side=_median(cells[mine]),
+                boxes=int(boxes[c]),
+                positives=positives,
+                ignored=int(ignored[c]),
+                negatives=trained - positives,
+                foreground=positives / (trained - positives) if trained > positives else None,
+                positives_per_box=positives_per_box[c],
+                reached=float(n_reached[c] / boxes[c]) if boxes[c] else None,
+                rescued=int(rescued[c]),
+                unreached=int(unreached[c]),
+                levels=_shares(on_level[c]),
+                cells=tuple(cells_on_level[c * len(LEVELS) : (c + 1) * len(LEVELS)]),
+                cells_per_side=cells_per_side[c],
             )
         )
     return tuple(rows)
 
 
-def _median(values: Floats | Ints) -> float | None:
-    return float(np.median(values)) if len(values) else None
+def _medians(values: Floats | Ints, times: Ints, group: Ints, groups: int) -> list[float | None]:
+    """The median of each group's values, of which each counts so many times, at least once; None of an empty group."""
+    order = np.argsort(values)
+    # by group, then value: numpy has a faster stable sort (radix) for 8 and 16 bits
+    order = order[np.argsort(group[order].astype(np.min_scalar_type(groups)), kind="stable")]
+    upto, size = np.cumsum(times[order]), np.bincount(group, weights=times, minlength=groups).astype(np.int64)
+    start, filled = np.cumsum(size) - size, size > 0
+    low, high = (
+        values[order][np.searchsorted(upto, (start + middle)[filled], side="right")]
+        for middle in ((size - 1) // 2, size // 2)  # one place where the size is odd
+    )
+    medians = np.zeros(groups)
+    medians[filled] = (low + high) / 2
+    return [value if some else None for value, some in zip(medians.tolist(), filled.tolist(), strict=True)]
 
 
-def _shares(level: Ints) -> tuple[float | None, ...]:
-    """Share of the anchors on each level; all None without anchors."""
-    if not len(level):
-        return (None,) * len(LEVELS)
-    return tuple((np.bincount(level, minlength=len(LEVELS)) / len(level)).tolist())
+def _shares(positives: Ints) -> tuple[float | None, ...]:
+    """(L,) share of the positives on each level; all None without positives."""
+    total = positives.sum()
+    return tuple((positives / total).tolist()) if total else (None,) * len(LEVELS)
