@@ -94,12 +94,12 @@ def files_below(folder: Path) -> set[str]:
 
 def draw_dataset(folder: Path, layout: str = "annotations/{split}.json", images: str = "images/{split}") -> Path:
     """Six pictures to train on and four to score, with a head of five squares to one cross; returns the folder."""
-    for split, count in (("train", 6), ("val", 4)):
+    for split, count, grey in (("train", 6, 90), ("val", 4, 100)):
         records, boxes = [], []
         place = folder / images.format(split=split)
         place.mkdir(parents=True, exist_ok=True)
         for number in range(1, count + 1):
-            picture = Image.new("RGB", (96, 64), (90, 90, 90))
+            picture = Image.new("RGB", (96, 64), (grey, grey, grey))
             draw = ImageDraw.Draw(picture)
             records.append({"id": number, "file_name": f"{split}{number}.jpg", "width": 96, "height": 64})
             for category, x in ((1, 6 + 3 * number), (2 if number % 3 == 0 else 1, 60)):

@@ -184,12 +184,26 @@ def few(n: int, **more: object) -> list[dict]:
     return [{"bbox": [60 * (i % 10), 60 * (i // 10), 58, 58], **more} for i in range(n)]
 
 
+def small(n: int) -> list[dict]:
+    """n cats of 23 px in a picture of 480 px: 15.3 px at a short side of 320."""
+    return [{"image_id": 2, "bbox": [30 * i + 5, 5, 23, 23]} for i in range(n)]
+
+
+def at_border(n: int) -> list[dict]:
+    """n cats that end at the left border."""
+    return [{"bbox": [0, 10 * i, 60 + i, 60]} for i in range(n)]
+
+
 PAIRS = {  # code -> (boxes of train that trip it, boxes that do not)
     "F005": ([{"id": 0}], [{"id": 1}]),
     "F104": ([{}, {"bbox": [10.4, 20, 100, 80]}], [{}, {"bbox": [14, 20, 100, 80]}]),
     "F107": ([{"bbox": [600, 5, 45, 90]}], [{"bbox": [600, 5, 40.9, 90]}]),
     "F205": ([{}], [{}, {"image_id": 2, "category_id": 2}]),
     "F401": ([*few(8), {"image_id": 2, "bbox": [5, 5, 9, 9]}], [*few(11), {"image_id": 2, "bbox": [5, 5, 9, 9]}]),
+    "F404": ([{}] * 4, [{}] * 3),  # copies: the first box owns the anchors
+    "F604": ([*few(4), *small(6)], [*few(5), *small(5)]),
+    "F605": (at_border(30), [*at_border(30), *[{}] * 30]),
+    "F607": ([{"bbox": [5 * i, 5, 60, 60]} for i in range(101)], [{"bbox": [5 * i, 5, 60, 60]} for i in range(100)]),
 }
 
 
@@ -200,6 +214,104 @@ def test_finding_trips_and_does_not(write_coco, code):
     finding = found(audited(write_coco(trips)), code)
     assert len(finding) == 1 and finding[0].severity == RULES[code].severity and finding[0].split == "train"
     assert not found(audited(write_coco(passes)), code)
+
+
+def pictures(*classes: list[int], **more: object) -> dict:
+    """Arguments of write_coco: one picture for each list of category ids."""
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in range(1, len(classes) + 1)]
+    boxes = [
+        {"image_id": n, "category_id": category, "bbox": [70 * place, 9, 60, 60]}
+        for n, held in enumerate(classes, start=1)
+        for place, category in enumerate(held)
+    ]
+    return {"boxes": boxes, "images": images, **more}
+
+
+BY_PICTURE = {  # code -> (classes of each picture of train that trip it, and that do not)
+    "F601": ([[1, 2]] * 10 + [[1]], [[1, 2]] * 11),
+    "F602": ([[1] * 8] * 25 + [[2, 2]], [[1] * 8] * 24 + [[1] * 7, [2, 2]]),
+    "F603": ([[1, 2]] * 8 + [[1]] * 4 + [[]] * 12, [[1, 2]] * 8 + [[1]] * 4 + [[]] * 3),
+    "F606": ([[1, 2]] * 3 + [[]] * 4, [[1, 2]] * 3 + [[]] * 3),
+}
+
+
+@pytest.mark.parametrize("code", BY_PICTURE)
+def test_finding_about_pictures_trips_and_does_not(write_coco, code):
+    """One file on either side of the rule."""
+    trips, passes = BY_PICTURE[code]
+    (finding,) = found(audited(write_coco(**pictures(*trips))), code)
+    assert finding.severity == RULES[code].severity and finding.split == "train"
+    assert not found(audited(write_coco(**pictures(*passes))), code)
+
+
+def test_only_with_head_needs_more_than_chance(write_coco):
+    """Eight pictures of dogs, all with a cat, which 12 of 24 have: C(12, 8) / C(24, 8) = 495 / 735,471 = 0.0007. On 3
+    of 4 pictures with a cat it is nothing to speak of: C(12, 8) / C(15, 8) = 0.08."""
+    (finding,) = found(audited(write_coco(**pictures(*BY_PICTURE["F603"][0]))), "F603")
+    assert finding.message == "all pictures of 'dog' (8) hold 'cat', which is in 50 % of all pictures"
+
+
+def test_rare_classes_are_named_with_their_pictures_the_rarest_first(write_coco):
+    """LVIS's bound of 10 pictures, of training only."""
+    train = write_coco(**pictures(*[[1]] * 9, [1, 2], [2], [2]))
+    val = write_coco(**pictures([1, 2]), name="val.json")
+    (finding,) = found(audited(train, val), "F601")
+    assert finding.message == "pictures: 'dog' 3, 'cat' 10" and finding.count == 2 and finding.image_ids == (10, 11, 12)
+
+
+def test_long_tail_says_who_and_how_many(write_coco):
+    """200 cats and 2 dogs."""
+    (finding,) = found(audited(write_coco(**pictures(*BY_PICTURE["F602"][0]))), "F602")
+    expected = "100:1 from 'cat' (200 objects) to 'dog' (2); with at most 1 % of the head's objects: 1 of 2 classes"
+    assert finding.message == expected and finding.count == 1
+
+
+def test_crowded_picture_bounds_recall_in_every_split(write_coco):
+    """150 cats in one picture and 50 in another: 150 of 200 can be found by 100 detections a picture."""
+    boxes = [{"bbox": [4 * i, 5, 30, 30]} for i in range(150)]
+    boxes += [{"image_id": 2, "bbox": [4 * i, 5, 30, 30]} for i in range(50)]
+    (finding,) = found(audited(write_coco(), write_coco(boxes, name="val.json")), "F607")
+    assert finding.split == "val" and finding.image_ids == (1,)
+    assert finding.message.startswith("'cat' has 150 objects in one picture;") and finding.message.endswith(" 75 %")
+
+
+def test_negatives_that_outweigh_are_found_at_the_losss_own_prior(write_coco):
+    """At the paper's prior they carry little, at a score of 0.5 nearly all: Lin et al. 2017, sec. 3.3."""
+    dataset = {"train": coco.load(write_coco())}
+
+    def findings(prior: float) -> list[Finding]:
+        loss = ("r.yaml", 0.25, 2.0, prior)
+        return found(audit(dataset, AnchorSpec(), min_size=320, max_size=1333, loss=loss), "F608")
+
+    assert not findings(0.01)
+    (finding,) = findings(0.5)
+    assert finding.message.endswith("of the first loss at alpha 0.25, gamma 2, prior 0.5 (r.yaml)")
+
+
+def test_picture_whose_objects_no_anchor_touches_is_an_error(write_coco):
+    """Anchors of 4 px every 8 px leave gaps that a box of 3 px falls into; those of P7, of 6 px, stand 107 px apart."""
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 320, "height": 320} for n in (1, 2)]
+    boxes = [{"bbox": [10.5, 10.5, 3, 3]}, {"image_id": 2, "bbox": [10.5, 10.5, 3, 3]}, {"image_id": 2}]
+    report = audited(write_coco(boxes, images), spec=AnchorSpec((2, 2, 2, 2, 2)))
+    (finding,) = found(report, "F403")
+    assert finding.severity == "error" and finding.image_ids == (1,) and finding.count == 1
+    assert report.splits[0].anchors.images_without_positive == 1
+    assert not found(audited(write_coco(boxes, images)), "F403")
+
+
+@pytest.mark.parametrize(("n", "interval"), [(3, "13 to 87 %"), (5, "17 to 83 %"), (9, "23 to 77 %")])
+def test_few_objects_come_with_wilsons_interval(write_coco, n, interval):
+    """Wilson 1927; statsmodels 0.15 proportion_confint(n / 2, n, method="wilson")."""
+    val = write_coco([*few(n), *few(10, category_id=2)], name="val.json")
+    (finding,) = found(audited(write_coco(), val), "F502")
+    assert finding.message == f"objects: 'cat' {n} (a measured 50 % means {interval})"
+
+
+def test_only_wanted_findings_are_reported(write_coco):
+    """`--select` and `--ignore` choose codes; the figures stay whole."""
+    dataset = {"train": coco.load(write_coco([{"id": 0}]))}
+    chosen = audit(dataset, AnchorSpec(), min_size=320, max_size=1333, wanted=lambda code: code == "F005").findings
+    assert [finding.code for finding in chosen] == ["F005"]
 
 
 def test_loader_defects_become_one_finding_a_code_with_the_first_places(write_coco):
@@ -296,10 +408,11 @@ def test_white_cells_on_a_starved_level_are_found(shared, spec, trips):
 
 def test_worst_is_the_gravest_severity(write_coco):
     """What --fail-on compares with."""
-    clean = [*few(2), *few(2, category_id=2, image_id=2)]
-    assert audited(write_coco(clean)).worst() is None
-    assert audited(write_coco([*clean, {"id": 0, "image_id": 2}])).worst() == "warning"
-    assert audited(write_coco([*clean, {"id": 0, "image_id": 2, "bbox": [0, 0, 0, 0]}])).worst() == "error"
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in range(1, 12)]
+    clean = [{"image_id": n, "category_id": c, "bbox": [200 * c, 9, 90, 90]} for n in range(1, 12) for c in (1, 2)]
+    assert audited(write_coco(clean, images)).worst() is None
+    assert audited(write_coco([*clean, {"id": 0, "image_id": 2}], images)).worst() == "warning"
+    assert audited(write_coco([*clean, {"bbox": [0, 0, 0, 0]}], images)).worst() == "error"
 
 
 # ------------------------------------------------------------------------------------------------------------ pictures
@@ -390,7 +503,7 @@ def test_any_file_that_loads_can_be_audited_and_printed(tmp_path, values, seed):
 
     from rich.console import Console
 
-    from focalcli.render.console import print_audit
+    from focalcli.render.audit_table import print_audit
 
     content, rng = coco_file(), random.Random(seed)
     for value in values:

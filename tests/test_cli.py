@@ -12,15 +12,32 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from command import ROOT, TINY, draw_dataset, files_below, focal, mistake, one_json, process, rewrite, rows_of_table
+from command import (
+    ROOT,
+    TINY,
+    draw_dataset,
+    environment,
+    files_below,
+    focal,
+    mistake,
+    one_json,
+    process,
+    rewrite,
+    rows_of_table,
+)
+from PIL import Image
 
-from focalcli import ap, cli, demo
 from focalcli import audit as auditing
+from focalcli import demo, evaluation
+from focalcli.cli import model
 
-COMMANDS = ("audit", "recommend", "train", "eval", "demo", "explain", "recipe check", "recipe show", "recipe schema")
+COMMANDS = (
+    "audit", "fix", "recommend", "train", "eval", "demo", "explain", "recipe check", "recipe show", "recipe schema",
+)  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------- help and version
@@ -268,10 +285,10 @@ def test_classes_come_most_frequent_first_and_worst_first_on_demand(own_world):
     assert rows_of_table(focal(*words, "--sort", "CLASS").stdout)[:2] == ["cross", "square"]
     assert focal(*words, "--sort", "class", "-f", "csv").stdout.splitlines()[1].startswith("cross")
     header = next(line for line in focal(*words).stdout.splitlines() if line.startswith("class"))
-    assert [name for name in header.split() if name != "group"] == cli.AP_COLUMNS
-    for column in cli.AP_COLUMNS:
+    assert [name for name in header.split() if name != "group"] == model.AP_COLUMNS
+    for column in model.AP_COLUMNS:
         focal(*words, "--sort", column)
-    assert {cli.FIELDS.get(name, name) for name in cli.AP_COLUMNS} <= set(ap.ClassAp.__dataclass_fields__)
+    assert {model.FIELDS.get(name, name) for name in model.AP_COLUMNS} <= set(evaluation.ClassAp.__dataclass_fields__)
 
 
 def test_the_saved_predictions_of_a_checkpoint_score_the_same(world):
@@ -281,12 +298,16 @@ def test_the_saved_predictions_of_a_checkpoint_score_the_same(world):
     assert {**again, "source": ""} == {**kept, "source": "", "dataset": again["dataset"]}
 
 
-def test_explain_lists_the_codes_and_prints_the_page_of_a_code_or_name():
+def test_explain_lists_codes_and_figures_and_prints_the_page_of_a_code_or_name():
     listed = focal("explain").stdout
     for code, rule in auditing.RULES.items():
         assert code in listed and rule.name in listed
         assert focal("explain", code.lower()).stdout == focal("explain", rule.name).stdout == rule.doc
+    for name, term in auditing.TERMS.items():
+        assert name in listed and focal("explain", name.replace("-", " ").title()).stdout == term.doc
     mistake("explain", "duplicate-bx", hint="did you mean duplicate-box?")
+    mistake("explain", "F1044", hint="did you mean F104?")
+    mistake("explain", "gni", hint="did you mean gini?")
     mistake("explain", "X", hint="focal explain")
 
 
@@ -302,6 +323,36 @@ def test_audit_takes_sizes_and_anchors_from_a_recipe_unless_told_otherwise(world
     assert (network["min_size"], network["max_size"]) == (80, 96)
     sizes = re.search(r"sizes: \[(.*?)\]", focal("recipe", "show", world / "r.yaml").stdout)[1]
     assert sizes == ", ".join(f"{size:g}" for size in network["anchor_sizes"]) != "32, 64, 128, 256, 512"
+
+
+def test_audit_takes_alpha_gamma_and_prior_from_a_recipe(world):
+    """Lin et al. 2017, sec. 3.3: at gamma 0, alpha 0.5 and a low prior the negatives carry nearly all of the loss."""
+    shown = focal("recipe", "show", world / "r.yaml").stdout
+    words = ("audit", world / "data", "-f", "json")
+    loss = one_json(focal(*words, "--recipe", world / "r.yaml").stdout)["first_loss"]
+    assert loss["source"] == str(world / "r.yaml") and f"gamma: {loss['gamma']}" in shown
+    without = one_json(focal(*words).stdout)["first_loss"]
+    assert (without["source"], without["alpha"], without["gamma"], without["prior"]) == ("RetinaNet", 0.25, 2.0, 0.01)
+
+
+def test_audit_reads_a_json_from_stdin(world):
+    """DESIGN: `-`. A folder of pictures is named, or the current one."""
+    text = (world / "data/annotations/train.json").read_text()
+    command = [sys.executable, "-m", "focalcli", "audit", "-", "-f", "json", "--images", world / "data/images/train"]
+    done = subprocess.run(command, input=text, env=environment(), capture_output=True, text=True, check=True)
+    (split,) = one_json(done.stdout)["splits"]
+    assert (split["n_images"], split["n_objects"]) == (6, 12)
+
+
+def test_deep_finds_a_picture_that_is_damaged_inside(own_world):
+    """Header and end are whole: only decoding shows it, by the checksum that PNG has on its data."""
+    picture = own_world / "data/images/train/train1.jpg"
+    Image.effect_noise((96, 64), 50).save(picture, format="PNG")
+    content = bytearray(picture.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    picture.write_bytes(content)
+    assert "damaged-picture" not in focal("audit", own_world / "data").stdout
+    assert "damaged-picture" in focal("audit", own_world / "data", "--deep", exit_code=1).stdout
 
 
 # ----------------------------------------------------------------------------------------------------------------- demo

@@ -19,11 +19,11 @@ PACKAGE = ROOT / "focalcli"
 # lowest first: a module imports from layers below its own, and from nothing beside or above it
 LAYERS = (
     {"errors"},
-    {"lenient"},
+    {"files"},
     {"coco", "focal_loss"},
     {"anchors", "detections", "splits"},
-    {"ap", "audit"},
-    {"recommend"},
+    {"audit", "evaluation"},
+    {"fix", "recommend"},
     {"recipe", "render", "training"},
     {"unpack", "scoring", "demo", "boundary"},
     {"cli"},
@@ -34,7 +34,9 @@ FENCES = {  # package -> the only module or folder that may import it
     "rich": "render", "jinja2": "render", "matplotlib": "render",
     "pydantic": "recipe", "yaml": "recipe",
     "typer": "cli", "click": "cli",
-    "pycocotools": "ap",
+    "pycocotools": "evaluation",
+    "numba": "anchors",
+    "triton": "training",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pycocotools", "rich", "pydantic", "yaml", "msgspec"}
 
@@ -120,5 +122,5 @@ def test_audit_recommend_and_eval_of_detections_never_load_torch(world, tmp_path
         ["explain", "F101"],
     ):
         loaded = loaded_by(*words)
-        assert not loaded & {"torch", "torchvision"}, words
+        assert not loaded & {"torch", "torchvision", "numba"}, words
         assert words[0] == "eval" or "pycocotools" not in loaded, words

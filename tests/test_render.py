@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-import json
+import re
 import sys
 
 import numpy as np
 import pytest
+from command import process
 from rich.console import Console
 
-from focalcli import ap, coco
+from focalcli import coco, evaluation
 from focalcli.anchors import AnchorSpec
 from focalcli.audit import audit
 from focalcli.detections import Detections
 from focalcli.errors import FocalError
 from focalcli.render import console as rendering
-from focalcli.render.to_csv import print_csv
-from focalcli.render.to_json import print_json
+from focalcli.render.ap_table import print_ap
+from focalcli.render.audit_table import print_audit
+from focalcli.render.text import TAIL_ROWS, TOP_ROWS
 
 
 def report_on(path):
@@ -27,17 +29,16 @@ def report_on(path):
 def printed(result, width: int | None = None) -> str:
     """The report as a pipe gets it, or a terminal of this width without its colours."""
     stream = io.StringIO()
-    if width is None:
-        console = Console(file=stream, width=rendering.PIPE_WIDTH, markup=False, emoji=False, highlight=False)
-    else:
+    console = rendering.make_console(file=stream)
+    if width is not None:
         console = Console(file=stream, width=width, force_terminal=True, color_system=None, markup=False, emoji=False)
-    rendering.print_audit(result, console)
+    print_audit(result, console)
     return stream.getvalue()
 
 
 def test_pipe_gets_plain_text_without_escape_sequences(write_coco, capsys):
     """DESIGN: plain when stdout is not a terminal."""
-    rendering.print_audit(report_on(write_coco()), rendering.make_console())
+    print_audit(report_on(write_coco()), rendering.make_console())
     out = capsys.readouterr().out
     assert "\x1b" not in out and "cat" in out
 
@@ -75,23 +76,48 @@ def test_narrow_terminal_leaves_out_columns_and_cuts_none(write_coco, width):
     assert ("left out of this" in out.replace("\n", " ")) is (width < 250)
 
 
+def test_a_pipe_s_table_is_the_one_of_a_wide_terminal(write_coco):
+    """Two ways to print, one result: wide letters (two cells each) stand in line in both."""
+    categories = [{"id": 1, "name": "猫の目"}, {"id": 2, "name": "e\u0301t\u00e9"}, {"id": 3, "name": "dog"}]
+    boxes = [{"category_id": n, "bbox": [n * 70, 5, 60, 60]} for n in (1, 2, 3)]
+    report = report_on(write_coco(boxes, categories=categories))
+    wide = [line.rstrip() for line in printed(report, 400).splitlines()]
+    assert wide == [line.rstrip() for line in printed(report).splitlines()]
+
+
+def test_a_pipe_needs_neither_rich_nor_matplotlib_nor_jinja2(write_coco):
+    """An audit in CI is done before they are imported."""
+    loaded = process("audit", write_coco(), "--fail-on", "never", PYTHONPROFILEIMPORTTIME="1").stderr
+    assert "numpy" in loaded and not re.search(r"\| +(rich\.console|matplotlib|jinja2)\b", loaded)
+
+
+def test_what_a_column_means_is_said_only_where_it_is_shown(write_coco):
+    report = report_on(write_coco())
+    assert "S/M/L: small, medium, large" in printed(report) and "S/M/L: small" not in printed(report, 70)
+
+
 def test_long_class_list_is_folded_and_says_so(write_coco):
     """LVIS has 1,203 classes: the top, the tail, and how many between."""
     categories = [{"id": n, "name": f"class{n}"} for n in range(100)]
     boxes = [{"category_id": n, "bbox": [5, 5, 20, 20 + k]} for n in range(90) for k in range(1 + (n == 0))]
     out = printed(report_on(write_coco(boxes, categories=categories)))
     shown = sum(line.startswith("class") for line in out.splitlines()) - 1  # less the header
-    assert shown == rendering.TOP_ROWS + rendering.TAIL_ROWS
+    assert shown == TOP_ROWS + TAIL_ROWS
     assert f"({90 - shown} more)" in out and "10 classes without objects in train not shown" in out
 
 
 def test_ascii_terminal_gets_ascii(write_coco):
     """LC_ALL=C: no UnicodeEncodeError, bars of #."""
-    raw = io.BytesIO()
-    console = Console(file=io.TextIOWrapper(raw, "ascii"), width=200, markup=False, emoji=False)
-    rendering.print_audit(report_on(write_coco([{}], categories=[{"id": 1, "name": "größe"}])), console)
-    console.file.flush()
-    assert b"gr\\xf6\\xdfe" in raw.getvalue() and b"####" in raw.getvalue()
+    report = report_on(write_coco([{}], categories=[{"id": 1, "name": "größe"}]))
+    for terminal in (True, False):
+        raw = io.BytesIO()
+        file = io.TextIOWrapper(raw, "ascii")
+        console = rendering.make_console(file=file)
+        if terminal:
+            console = Console(file=file, width=200, force_terminal=True, color_system=None, markup=False, emoji=False)
+        print_audit(report, console)
+        file.flush()
+        assert b"gr\\xf6\\xdfe" in raw.getvalue() and b"####" in raw.getvalue()
 
 
 def test_finding_shows_code_place_count_hint_and_page(write_coco):
@@ -109,29 +135,12 @@ def test_error_is_two_plain_lines_on_stderr(capsys):
     assert captured.out == "" and captured.err == "error: a[0].json: [red]not JSON[/red]\nhint: copy it again\n"
 
 
-def test_json_is_one_object_and_refuses_nan(capsys):
-    """DESIGN: exactly one JSON object; null, never NaN."""
-    print_json({"b": None, "a": "\ud800ü"})
-    out = capsys.readouterr().out
-    assert list(json.loads(out)) == ["b", "a"] and out.isascii()
-    with pytest.raises(ValueError, match="JSON compliant"):
-        print_json({"x": float("nan")})
-
-
-def test_csv_has_a_row_for_each_class_of_each_split(write_coco, capsys):
-    """Lists become one column for each level; undefined is an empty cell."""
-    print_csv(report_on(write_coco([{}])).to_rows())
-    header, cat, dog = capsys.readouterr().out.splitlines()
-    assert header.startswith("split,name,category_id,images,instances") and "anchors_levels_P7" in header
-    assert cat.startswith("train,cat,1,1,1,1.0,1.0,rare") and dog.startswith("train,dog,2,0,0,0.0,,,0")
-
-
 def test_ap_table_is_x100_with_na_for_classes_without_objects(write_coco, capsys):
     """TRAPS 34 and 36: a class without objects has no AP, and its detections are shown."""
     dataset = coco.load(write_coco([{}]))
     detections = Detections(np.array([0]), np.array([0]), np.array([[10.0, 20, 100, 80]]), np.array([0.9]))
-    table = ap.evaluate(dataset, detections, n_train={"cat": 7, "dog": 1}, images_train={"cat": 5, "dog": 1})
-    rendering.print_ap(table, rendering.make_console())
+    table = evaluation.evaluate(dataset, detections, n_train={"cat": 7, "dog": 1}, images_train={"cat": 5, "dog": 1})
+    print_ap(table, rendering.make_console())
     out = capsys.readouterr().out
     cat = next(line.split() for line in out.splitlines() if line.startswith("cat"))
     assert cat[:6] == ["cat", "rare", "7", "1", "1", "100.0"]

@@ -20,7 +20,7 @@ MAX_DETECTIONS = 100  # COCO scores no more of a class in one picture
 
 @dataclass(frozen=True)
 class ClassScale:
-    """How large the boxes of one class are; None and empty without boxes.
+    """How large the boxes of one class are, clipped to their pictures; None and empty without boxes.
 
     Attributes:
         in_file, at_network: boxes that are small, medium, large by the file's `area`, and by w * h after the resize.
@@ -46,8 +46,10 @@ class Company:
 
     Attributes:
         alone: pictures of the class without an object of another class.
-        partner: the class in most of its pictures besides, and `partner_share` the share of its pictures that hold it.
-        only_with_head: True when every picture of the class holds the most frequent class too (and it is not it).
+        partner: the class in most of its pictures besides, and `partner_share` the share of its pictures that hold it;
+            None where it is never beside another.
+        only_with_head: True when every picture of the class holds the head too, the class with the most pictures; the
+            head itself is not.
     """
 
     alone: int
@@ -127,12 +129,13 @@ class FirstLoss:
 
     Attributes:
         source: where alpha, gamma and prior come from, "RetinaNet" or a recipe's path.
+        alpha, gamma, prior: None where the recipe has one for each class.
         negatives: share over all classes; per_class: (K,) of each, None without positives.
     """
 
     source: str
-    alpha: float
-    gamma: float
-    prior: float
+    alpha: float | None
+    gamma: float | None
+    prior: float | None
     negatives: float | None
     per_class: tuple[float | None, ...]

@@ -86,6 +86,10 @@ class TrainingDisplay:
         self.stepped_once = True
         parts = f" (class {report.loss_cls:.3f}, box {report.loss_box:.3f})"
         pace = f"{report.images_per_second:.1f} images/s  {_clock(report.eta_seconds)} left"
+        if report.memory_bytes is not None:
+            pace += f"  {report.memory_bytes / 2**30:.1f} GiB"
+        if report.skipped:
+            pace += f"  {report.skipped} skipped"
         step = f"{report.step:{len(str(report.steps))}}/{report.steps}"
         text = f"epoch {report.epoch:5.1f}  step {step}  loss {report.loss:.3f}{parts}  {pace}"
         if self.bar is not None:
@@ -108,6 +112,8 @@ class TrainingDisplay:
         self._write(
             f"trained in {_clock(end.train_seconds)}; best {best} {_x100(end.best)} after epoch {end.best_epoch}"
         )
+        if end.skipped:
+            self._write(f"{_plural(end.skipped, 'step')} skipped: fp16 gradients overflowed, and the scale was lowered")
         self._write(f"next: focal eval {shlex.quote(str(self.folder))}")
 
     def _field(self, name: str, text: str) -> None:
@@ -126,6 +132,42 @@ class TrainingDisplay:
         self.file.flush()
 
 
+def print_forecast(forecast: Any) -> None:
+    """What a run will cost (training.trial.Forecast), on stdout."""
+    console = make_console()
+    evaluations = _plural(forecast.evaluations, "evaluation")
+    memory = "n/a" if forecast.memory_bytes is None else f"{forecast.memory_bytes / 2**30:.2f} GiB"
+    for name, text in (
+        ("time", f"about {_clock(forecast.seconds)} in all: {_plural(forecast.steps, 'step')} and {evaluations}"),
+        (
+            "epoch",
+            f"{_clock(forecast.seconds_per_epoch)} each, and {_clock(forecast.evaluation_seconds)} an evaluation",
+        ),
+        ("speed", f"{forecast.images_per_second:.1f} images/s"),
+        ("memory", f"{memory} at most so far"),
+        ("weights", f"{forecast.parameters:,}, of which {forecast.trainable:,} are trained"),
+        ("loss", f"{forecast.loss:.3f} at the first step"),
+    ):
+        print_line(console, text, label=name, indent=10)
+
+
+def print_look(step: int, loss: float, ap50: float) -> None:
+    """How far a few pictures are learned, on stderr."""
+    print_line(make_console(stderr=True), f"step {step:4}  loss {loss:8.3f}  AP50 {_x100(ap50)} on the same pictures")
+
+
+def print_overfit(result: Any) -> None:
+    """Whether a few pictures were learned (training.trial.Overfit), on stdout."""
+    step, ap50 = result.curve[-1]
+    what = f"{_plural(result.objects, 'object')} of {_plural(result.classes, 'class', 'classes')}"
+    text = f"{_plural(result.pictures, 'picture')} at {result.side_px} px, {what}: AP50 {_x100(ap50)} after step {step}"
+    verdict = "learned" if result.learned else "not learned"
+    print_line(make_console(), f"{verdict}: {text} ({_clock(result.seconds)})")
+    if not result.learned:
+        hint = "hint: look at schedule.lr, loss.alpha, loss.prior and anchors.sizes: `focal recommend` chooses them"
+        print_line(make_console(stderr=True), hint)
+
+
 def print_notes(notes: Sequence[str]) -> None:
     """Lines beside the result: on stderr."""
     console = make_console(stderr=True)
@@ -139,8 +181,8 @@ def _pictures(dataset: Dataset) -> str:
     return f"{_plural(len(dataset.image_ids), 'picture')}, {_plural(int(dataset.objects_per_class.sum()), 'object')}"
 
 
-def _plural(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+def _plural(n: int, noun: str, plural: str | None = None) -> str:
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def _x100(value: float | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from focalcli.audit.report import PLACES, Finding, Severity
 from focalcli.audit.rules import RULES
@@ -28,12 +31,17 @@ def make(
         title=rule.name,
         message=message,
         split=split,
-        image_ids=tuple(image_ids[:PLACES]),
-        annotation_ids=tuple(annotation_ids[:PLACES]),
+        image_ids=tuple(map(_plain, image_ids[:PLACES])),
+        annotation_ids=tuple(map(_plain, annotation_ids[:PLACES])),
         count=count,
         unit=rule.unit,
         hint=hint or rule.fix,
     )
+
+
+def _plain(value: Any) -> Id:
+    """An id as Python's own int or str: numpy's scalars cannot be written as JSON."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def few(words: Sequence[str], limit: int = 4) -> str:

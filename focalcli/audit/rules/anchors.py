@@ -27,4 +27,25 @@ RULES = (
         fix="raise the anchor sizes so that the class moves to a finer level (`focal recommend` fits them)",
         source="measured; Lin et al. 2017, arXiv:1708.02002, sec. 4 (areas 32^2 to 512^2 on strides 8 to 128)",
     ),
+    Rule(
+        "F403", "picture-without-positive", "error", "image",
+        what="A picture with objects none of which overlaps any anchor at all.",
+        why="torchvision's matcher then makes every anchor of IoU 0 a positive of the picture's first box, and the "
+        "whole background is taught as that object. focal gives such a box no anchor: the picture trains as empty.",
+        example="image 12 and 2 more: no anchor touches any object (3 in all)",
+        fix="fit the anchors to the boxes (`focal recommend` does), or raise the network size",
+        source="torchvision det_utils.Matcher.set_low_quality_matches_: the best IoU of such a box is 0, as is that of "
+        "all anchors that touch nothing",
+    ),
+    Rule(
+        "F404", "boxes-without-anchor", "warning", "class",
+        what="A class of which 5 % or more of the boxes, and at least 3, get no positive anchor, not even a "
+        "rescued one.",
+        why="An anchor has one owner, the box it overlaps most. A small box in or beside a larger one, or one drawn "
+        "twice, can lose all of its anchors; then nothing teaches the network to find it, and those on it are taught "
+        "as the other class or as background.",
+        example="no positive anchor for 'blur_head' 38 % of 116 boxes",
+        fix="smaller anchors give small boxes some of their own; look for boxes drawn twice or around groups",
+        source="Lin et al. 2017, arXiv:1708.02002, sec. 4 (at most one object an anchor); the bounds are ours",
+    ),
 )  # fmt: skip

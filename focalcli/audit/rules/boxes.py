@@ -66,4 +66,77 @@ RULES = (
         fix="clip the boxes to the picture in the file",
         source=COCO,
     ),
+    Rule(
+        "F108", "corners-as-size", "error", "annotation",
+        what="A file whose boxes look like [x1, y1, x2, y2]: read so, every one of 20 or more fits its picture, while "
+        "read as [x, y, width, height] a tenth or more reach beyond it. F107 is then left out.",
+        why="Every box is wrong: too large, and the more so the farther it lies from the upper left corner. The loss "
+        "still falls, so it is often seen only in the pictures.",
+        example='"bbox": [400, 300, 460, 360] in a 640 x 480 picture, and no box with x > width anywhere',
+        fix="write [x1, y1, x2 - x1, y2 - y1]",
+        source="in a file of sizes a box right of the middle has x > width; the bounds are ours; " + COCO,
+    ),
+    Rule(
+        "F109", "normalised-boxes", "error", "annotation",
+        what="A file in which no number of any box is above 1.",
+        why="COCO's boxes are in pixels. Fractions of the picture's size, as YOLO writes them, become boxes of less "
+        "than a pixel in the upper left corner: nothing can be learned from them.",
+        example='"bbox": [0.41, 0.33, 0.1, 0.2] in a 640 x 480 picture',
+        fix="multiply by the picture's width and height; YOLO's x and y are the centre, COCO's the upper left corner",
+        source=COCO,
+    ),
+    Rule(
+        "F110", "box-below-a-pixel", "warning", "annotation",
+        what="A box with a side of less than 1 px that is not empty.",
+        why="No detector can see it, and one that misses it pays for it in AP. It is a slip of the mouse, or a mask "
+        "of which a sliver was left.",
+        example='"bbox": [120.5, 80.2, 0.4, 31]',
+        fix="delete the annotation, or draw the box again if there is an object",
+        source="the bound of 1 px is ours: the pixel is what a picture resolves",
+    ),
+    Rule(
+        "F111", "thin-box", "info", "annotation",
+        what="A box more than 20 times as long as it is wide.",
+        why="RetinaNet's anchors have sides of 1:2 to 2:1; the best of them overlaps a box of 20:1 with an IoU of "
+        "about 0.1, so the box is rescued at best. It may be a pole, a crack or a slip of the mouse.",
+        example="'crack': a box of 612 x 14 px",
+        fix="look at a few; draw slips again, and for a class that is thin add anchor ratios (`anchors.ratios`)",
+        source="Lin et al. 2017, arXiv:1708.02002, sec. 4 (ratios 1:2, 1:1, 2:1); IoU of two boxes that share a centre",
+    ),
+    Rule(
+        "F112", "area-above-box", "warning", "annotation",
+        what="An `area` larger than its box with two pixels added to each side: no mask is larger than its box.",
+        why="COCO's small, medium and large are cut by `area`, so the object lands in the wrong one. Often the boxes "
+        "were scaled with the pictures and the areas were not.",
+        example='"bbox": [10, 10, 20, 20], "area": 6400',
+        fix="write the mask's area, or width x height where there is no mask",
+        source="pycocotools cocoeval.py, evaluateImg: `area` against areaRng",
+    ),
+    Rule(
+        "F113", "two-classes-on-one-object", "warning", "annotation",
+        what="Two boxes of different classes in one picture with an IoU of 0.98 or more.",
+        why="In torchvision, and in focal, anchors go to the first of two equal boxes, so the other class gets none "
+        "from this object and learns it as background. One of the two is a mistake, or the object truly has both.",
+        example="annotations 12 and 13 frame one object as 'mask' and as 'no mask'",
+        fix="delete the wrong one; where both are true, make a class of the combination, or keep the finer class",
+        source="torchvision det_utils.Matcher: argmax over the boxes; the bound is ours, as in F104",
+    ),
+    Rule(
+        "F114", "boxes-of-whole-pictures", "warning", "class",
+        what="A class of which 10 or more objects, and half of all, have boxes that cover 98 % of their picture.",
+        why="Such boxes are usually labels of pictures that somebody turned into boxes. The class learns what fills "
+        "a picture and not where it is, and is missed where it is small.",
+        example="boxes that frame the whole picture: 'fire' 212 of 230",
+        fix="draw real boxes; keep the pictures of truly full views",
+        source="the bounds are ours",
+    ),
+    Rule(
+        "F115", "same-boxes-in-two-pictures", "warning", "image",
+        what="A picture with three or more boxes, all of the same numbers and classes as those of an earlier picture.",
+        why="Two hands never draw so. The picture is there twice (F308, F309 and --deep say whether), or a tool copied "
+        "the boxes to the next one, where they fit only if nothing moved.",
+        example="image 812 has the very boxes of image 811",
+        fix="look at both: take one out if they are one picture, draw the boxes again if they are not",
+        source="the bound of three boxes is ours: one or two can be equal by chance in a file of whole numbers",
+    ),
 )  # fmt: skip

@@ -48,4 +48,40 @@ RULES = (
         fix="take it out of `categories`, or collect pictures of it",
         source=COCO,
     ),
+    Rule(
+        "F206", "similar-names", "warning", "class",
+        what="Categories whose names differ only in case, blanks, hyphens or underscores.",
+        why="They are most likely one class that was spelled in two ways: its objects are split over two outputs, each "
+        "of which learns the other's as background.",
+        example="'No_Helmet' and 'no helmet'",
+        fix="merge them into one id, or give them names that tell them apart",
+        source="each class is a sigmoid output of its own: Lin et al. 2017, arXiv:1708.02002, sec. 4",
+    ),
+    Rule(
+        "F207", "blank-in-name", "warning", "class",
+        what="A category name that begins or ends with a blank, or holds a character that cannot be printed.",
+        why="It looks like another name in every report, and does not match it: not between splits, not in a recipe, "
+        "not in the code that uses the model.",
+        example='"name": "helmet " beside "helmet" in another split',
+        fix="strip the name, in every split",
+        source="focal and most tools compare names letter by letter; printable is what Unicode calls so",
+    ),
+    Rule(
+        "F208", "categories-out-of-order", "info", "class",
+        what="Categories whose ids do not ascend in the file.",
+        why="pycocotools' getCatIds() keeps the order of the file and its COCOeval sorts; tools that number classes by "
+        "the one and read scores by the other swap names. focal sorts by id everywhere.",
+        example='"categories": [{"id": 3, ...}, {"id": 1, ...}]',
+        fix="sort `categories` by id",
+        source="pycocotools coco.py, getCatIds; cocoeval.py, Params: sorted; measured with pycocotools 2.0.11",
+    ),
+    Rule(
+        "F209", "category-id-zero", "info", "class",
+        what="A category with id 0 that has objects.",
+        why="Tools that keep 0 for the background, as torchvision's Faster R-CNN does, learn these objects as "
+        "background when ids are used as labels. focal numbers classes afresh and keeps the ids beside them.",
+        example="'with_mask', which has 3,184 objects, is category 0",
+        fix="nothing for focal; count category ids from 1 if other tools read the file",
+        source="torchvision FasterRCNN: \"the background is always class 0\"",
+    ),
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""What a rule's page says, and how it reads as plain text."""
+"""What a rule's page says, and how a page reads as plain text."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import TextWrapper
 
@@ -41,7 +42,10 @@ class Rule:
             "How to fix": self.fix,
             "Source": self.source,
         }
-        wrap = TextWrapper(PAGE_WIDTH, "  ", "  ", break_long_words=False, break_on_hyphens=False)
-        return f"{self.code} {self.name} ({self.severity})\n" + "".join(
-            f"\n{title}\n{wrap.fill(text)}\n" for title, text in parts.items()
-        )
+        return plain_page(f"{self.code} {self.name} ({self.severity})", parts)
+
+
+def plain_page(heading: str, parts: Mapping[str, str]) -> str:
+    """A heading and titled paragraphs, in lines of at most PAGE_WIDTH."""
+    wrap = TextWrapper(PAGE_WIDTH, "  ", "  ", break_long_words=False, break_on_hyphens=False)
+    return f"{heading}\n" + "".join(f"\n{title}\n{wrap.fill(text)}\n" for title, text in parts.items())

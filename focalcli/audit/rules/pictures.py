@@ -62,6 +62,97 @@ RULES = (
         why="Training stops at it, perhaps hours in.",
         example="'0007.jpg': cannot identify image file (it is an HTML page that says 404)",
         fix="fetch the picture again, or take its entry out",
-        source="Pillow's Image.open; pixels are not decoded, so damage past the header is not seen here",
+        source="Pillow's Image.open; damage behind the header is F315's",
+    ),
+    Rule(
+        "F308", "repeated-file-name", "error", "image",
+        what="An image with the file_name of an earlier one.",
+        why="One picture is loaded twice, and the annotations of each entry know nothing of the other's: what one "
+        "frames is background in the other.",
+        example="images 12 and 980 are both 'a/0012.jpg'",
+        fix="give all annotations of the picture to one entry and delete the other",
+        source=COCO,
+    ),
+    Rule(
+        "F309", "same-picture", "warning", "image",
+        what="A picture with the same bytes as another of its split.",
+        why="It counts twice in training and in AP; where the two are annotated differently, each contradicts the "
+        "other.",
+        example="'b.jpg' is 'a.jpg' byte by byte",
+        fix="keep the one that is annotated better",
+        source="SHA-256 of files with the same length and the same last 64 bytes",
+    ),
+    Rule(
+        "F310", "more-than-8-bits", "warning", "image",
+        what="A picture with more than 8 bits a channel.",
+        why="Tools read it in different ways: Pillow cuts 16-bit grayscale off at 255, so that nearly all is white, "
+        "others shift or scale it. focal scales it (65535 becomes 255).",
+        example="'scan.png' has more than 8 bits a channel",
+        fix="convert to 8 bits yourself, with the range that shows your objects",
+        source="measured with Pillow 13: 99.6 % of the values of a 16-bit PNG saturate in convert('RGB')",
+    ),
+    Rule(
+        "F311", "cmyk-picture", "warning", "image",
+        what="A picture in the colours of a printer, CMYK.",
+        why="Each tool turns it into RGB by a formula of its own, some inverted, mostly without the colour profile: "
+        "training and use can see different colours.",
+        example="'poster.jpg' is CMYK",
+        fix="convert it to RGB with its colour profile (`mogrify -colorspace sRGB`)",
+        source="Pillow's convert('RGB') ignores profiles; Adobe's JPEGs store CMYK inverted (libjpeg.txt)",
+    ),
+    Rule(
+        "F312", "transparent-picture", "warning", "image",
+        what="A picture with pixels that are not opaque. From the header alone, where a picture only can have such "
+        "pixels, it is an info.",
+        why="Dropping transparency, as most loaders do, shows whatever colour lies below, often black or rubbish; "
+        "viewers and labelling tools show another one. focal puts it on grey.",
+        example="'logo.png' has pixels that are not opaque",
+        fix="flatten it onto the background that you labelled it on (`mogrify -background white -alpha remove`)",
+        source="measured with Pillow 13: convert('RGB') of RGBA shows the hidden colour",
+    ),
+    Rule(
+        "F313", "mixed-colours", "info", "image",
+        what="Grayscale and colour pictures in one split; the finding names the fewer.",
+        why="Where the kind goes with a source or a class, the detector can learn the kind. Tools that read files as "
+        "they are meet one channel and three.",
+        example="582 pictures are grayscale and 18 colour; colour is '92000080_test.jpg'",
+        fix="check that both kinds have all classes; grayscale stored as colour is fine",
+        source="the pictures' headers",
+    ),
+    Rule(
+        "F314", "animated-picture", "warning", "image",
+        what="A file with more than one frame: GIF, APNG, WebP or TIFF.",
+        why="Loaders take the first frame, which need not be the one that was labelled.",
+        example="'cat.gif' has more than one frame",
+        fix="save the labelled frame as a picture of its own",
+        source="Pillow's Image.open, focal and OpenCV's imread read the first frame",
+    ),
+    Rule(
+        "F315", "damaged-picture", "error", "image",
+        what="A JPEG or PNG that lacks its end, or with --deep any picture whose pixels cannot be decoded.",
+        why="Training stops at it, perhaps hours in, or sees a grey lower half without a box knowing of it.",
+        example="'0007.jpg': its end is missing: the file was cut short",
+        fix="fetch the picture again, or take its entry out",
+        source="ITU-T T.81, B.2.1 (EOI); PNG third edition, 5.6 (IEND); decoding is Pillow's",
+    ),
+    Rule(
+        "F316", "nearly-same-picture", "warning", "image",
+        what="With --deep: a picture that looks like an earlier one of its split. Their perceptual hashes differ in at "
+        "most 4 of 63 bits and their grey levels at 32 x 32 px have a correlation of 0.95 or more.",
+        why="Scaled or recompressed copies, bursts and frames of one video count like new pictures and are not; dealt "
+        "to two splits at random they make the score too good (F503).",
+        example="'frame_0002.jpg' is 'frame_0001.jpg', nearly",
+        fix="keep one of each group, or at least keep a group in one split",
+        source="Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash Functions, sec. 3.2.1; the "
+        "bounds are ours: 10 of 10 such pairs in bccd and face_mask show one scene",
+    ),
+    Rule(
+        "F317", "enormous-picture", "error", "image",
+        what="A picture of more than 178,956,970 px.",
+        why="Pillow takes it for an attack on your memory and refuses it, so training stops. A file of a few "
+        "kilobytes can claim that size. --deep does not decode it.",
+        example="'map.png' has 40000 x 40000 px",
+        fix="cut it into tiles, and its boxes with it",
+        source="Pillow, Image.MAX_IMAGE_PIXELS: an error above twice its value",
     ),
 )  # fmt: skip

@@ -49,4 +49,39 @@ RULES = (
         fix="count annotation ids from 1 if other tools read the file",
         source="pycocotools cocoeval.py, evaluateImg: gtMatches == 0; measured with pycocotools 2.0.11",
     ),
+    Rule(
+        "F006", "no-objects", "warning", "record",
+        what="A split without a single object that can be used: no annotations, crowds only, or none that are sound.",
+        why="There is nothing to learn from it and nothing to measure: AP is undefined for every class.",
+        example='"annotations": [] as in the image lists that COCO gives for its test pictures',
+        fix="annotate, or give the file that has the annotations",
+        source="pycocotools gives -1 for a class without objects",
+    ),
+    Rule(
+        "F007", "huge-id", "warning", "record",
+        what="An id above 2^53 or below -2^53.",
+        why="Whole numbers that large are rounded by JavaScript and by every tool with doubles for numbers (pandas "
+        "with a missing value in the column, many viewers): two ids become one. Beyond 2^63 numpy fails.",
+        example='"id": 9007199254740993, which becomes 9007199254740992',
+        fix="number from 1; keep hashes and timestamps in a key of their own",
+        source="RFC 8259, sec. 6 (numbers); IEEE 754 double precision has 53 bits",
+    ),
+    Rule(
+        "F008", "missing-key", "info", "annotation",
+        what="Annotations without `iscrowd` or without `area`.",
+        why="pycocotools stops with a KeyError where it evaluates them. focal takes 0 and width x height. LVIS has no "
+        "`iscrowd` by design, and brings a scorer of its own.",
+        example="`iscrowd` is missing in 977 of 977 annotations",
+        fix="write \"iscrowd\": 0 and the mask's area, or width x height, if pycocotools is to score the file",
+        source="measured with pycocotools 2.0.11: cocoeval.py reads gt['iscrowd'] and gt['area']; LVIS v1 format",
+    ),
+    Rule(
+        "F009", "ignore-without-crowd", "warning", "annotation",
+        what="An annotation with `ignore` set and `iscrowd` not.",
+        why="COCOeval overwrites `ignore` with `iscrowd`, so the object that somebody wanted left out is scored, and "
+        "most trainers learn it. focal does as COCOeval does.",
+        example='{"id": 8, "ignore": 1, "iscrowd": 0, ...}',
+        fix="set `iscrowd` to 1 for regions to leave out, or delete them",
+        source="pycocotools cocoeval.py, _prepare: gt['ignore'] = 'iscrowd' in gt and gt['iscrowd']; measured",
+    ),
 )  # fmt: skip
