@@ -13,8 +13,8 @@ import numpy as np
 from focalcli import anchors
 from focalcli.anchors import FOREGROUND_IOU, LEVELS, AnchorSpec, MatchCounts
 from focalcli.anchors.grid import Floats32
-from focalcli.audit.figures import PERCENTILES
 from focalcli.audit.report import ClassAnchors, SplitAnchors
+from focalcli.audit.scale import percentiles
 from focalcli.coco import Bools, Dataset, Floats, Ints
 
 
@@ -77,7 +77,7 @@ def _split(counts: MatchCounts, image: Ints, grid: Ints, spec: AnchorSpec, image
         background_per_positive=n / p if p else None,
         levels=_shares(positives),
         by_level=tuple(zip(positives.tolist(), ignored.tolist(), negatives.tolist(), strict=True)),
-        positives_per_image=tuple(np.percentile(per_image, PERCENTILES).tolist()) if len(grid) else None,
+        positives_per_image=percentiles(np.sort(per_image)),
     )
 
 

@@ -22,7 +22,7 @@ def find_layout(dataset: Dataset, pairs: Pairs, scales: Sequence[ClassScale]) ->
         heat=tuple(map(tuple, _heat(dataset).tolist())),
         at_border=sum(scale.at_border for scale in scales),
         objects_per_image=tuple(zip(objects.tolist(), images.tolist(), strict=True)),
-        crowded=len(np.unique(pairs.image[pairs.objects > MAX_DETECTIONS])),
+        crowded=len(set(pairs.image[pairs.objects > MAX_DETECTIONS].tolist())),
     )
 
 

@@ -48,9 +48,9 @@ def _class_scale(area: Floats, side: Floats, side_at_network: Floats, aspect: Fl
     return ClassScale(
         in_file=_between(area, AREAS_FROM),
         at_network=_between(side_at_network**2, AREAS_FROM),
-        side=_percentiles(side),
-        side_at_network=_percentiles(side_at_network),
-        aspect=_percentiles(aspect),
+        side=percentiles(side),
+        side_at_network=percentiles(side_at_network),
+        aspect=percentiles(aspect),
         sides=_between(side_at_network, SIDE_EDGES[1:-1]) if len(side_at_network) else (),
         aspects=_between(aspect, ASPECT_EDGES[1:-1]) if len(aspect) else (),
         at_border=int(at_border.sum()),
@@ -80,7 +80,7 @@ def _between(values: Floats, edges: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(high - low for low, high in zip([0, *ends], [*ends, len(values)], strict=True))
 
 
-def _percentiles(values: Floats) -> tuple[float, ...] | None:
+def percentiles(values: Floats) -> tuple[float, ...] | None:
     """PERCENTILES of sorted values, linear between two of them as numpy's are; None without values."""
     if not len(values):
         return None
