@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from focalcli import ap
+from focalcli import evaluation
 from focalcli.coco import Dataset, find_splits, load
 from focalcli.detections import Detections, load_detections, results_json
 from focalcli.errors import FocalError
@@ -35,14 +35,14 @@ class Evaluation:
     Attributes:
         source: the detections or the checkpoint. dataset: what they were scored against.
         found: a checkpoint's detections, None when they came from a file.
-        warning: what makes the numbers differ from what the user may expect.
+        warnings: what makes the numbers differ from what the user may expect.
     """
 
-    table: ap.ApTable
+    table: evaluation.ApTable
     source: Path
     dataset: Dataset
     found: Detections | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
     def ordered(self, column: str | None) -> Evaluation:
         """The same with the classes in another order: see ApTable.ordered."""
@@ -55,13 +55,20 @@ class Evaluation:
 
 
 def evaluate(
-    source: Path, dataset: Path | None, split: str | None, images: Path | None, out: Path | None, **work: Any
+    source: Path,
+    dataset: Path | None,
+    split: str | None,
+    images: Path | None,
+    out: Path | None,
+    *,
+    rounds: int = 0,
+    **work: Any,
 ) -> tuple[Evaluation, list[str]]:
     """Score detections or a checkpoint, save what came of it, and say what the user should know beside the table.
 
     Args:
         out: where to save; a run on its own validation set is saved in RUN/eval without it, anything else nowhere.
-        work: of a checkpoint: see of_checkpoint.
+        rounds: of the bootstrap over images, for the intervals. work: of a checkpoint: see of_checkpoint.
 
     Raises:
         FocalError: as of_file and of_checkpoint, or `out` cannot be written to.
@@ -71,10 +78,10 @@ def evaluate(
     if folder is not None:
         _refuse_unwritable(folder)
     if is_detections(source):
-        result = of_file(source, dataset, split, images)
+        result = of_file(source, dataset, split, images, rounds=rounds)
     else:
-        result = of_checkpoint(source, dataset, split, images, **work)
-    notes = [] if result.warning is None else [result.warning]
+        result = of_checkpoint(source, dataset, split, images, rounds=rounds, **work)
+    notes = [*result.warnings, *result.table.unlike_pycocotools]
     if folder is not None:
         notes.append(f"saved in {folder}: {', '.join(save(result, folder))}")
     elif result.found is not None:
@@ -84,10 +91,12 @@ def evaluate(
 
 def is_detections(source: Path) -> bool:
     """True for a COCO results file, False for a checkpoint; by the name, whether it is there or not."""
-    return source.suffix.lower() == ".json"
+    return source.name.lower().endswith((".json", ".json.gz"))
 
 
-def of_file(source: Path, dataset: Path | None, split: str | None, images: Path | None) -> Evaluation:
+def of_file(
+    source: Path, dataset: Path | None, split: str | None, images: Path | None, *, rounds: int = 0
+) -> Evaluation:
     """Score COCO results JSON. Classes are counted in the dataset folder's train split, where it has one.
 
     Raises:
@@ -100,13 +109,17 @@ def of_file(source: Path, dataset: Path | None, split: str | None, images: Path 
         raise FocalError(f"{source}: detections need the dataset that they belong to", hint)
     data = load_split(split_file(dataset, split), images)
     found = load_detections(source, data)
+    evaluation.refuse_misread(data, found, str(source))
+    percent = evaluation.in_percent(found)
+    warnings = (f"warning: {source}: {percent}",) if percent else ()
     splits = find_splits(dataset) if dataset.is_dir() else {}
     train = next((load(file) for name, file in splits.items() if name.startswith("train")), None)
     if train is None:
-        return Evaluation(ap.evaluate(data, found), source, data)
+        return Evaluation(evaluation.evaluate(data, found, rounds=rounds), source, data, warnings=warnings)
     n_train = dict(zip(train.class_names, train.objects_per_class.tolist(), strict=True))
     images_train = dict(zip(train.class_names, train.images_per_class.tolist(), strict=True))
-    return Evaluation(ap.evaluate(data, found, n_train=n_train, images_train=images_train), source, data)
+    table = evaluation.evaluate(data, found, n_train=n_train, images_train=images_train, rounds=rounds)
+    return Evaluation(table, source, data, warnings=warnings)
 
 
 def of_checkpoint(
@@ -119,6 +132,7 @@ def of_checkpoint(
     workers: int,
     device: str,
     counting: Counting,
+    rounds: int = 0,
 ) -> Evaluation:
     """Run a checkpoint's detector on a dataset, by default on the one that its training was scored on, and score it.
 
@@ -138,7 +152,8 @@ def of_checkpoint(
     refuse_missing_pictures(data, "--images DIR")
     with counting(f"eval {path}", len(data.image_ids)) as progress:
         found = run.detect(trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress)
-    return Evaluation(run.score(data, found, trained.meta), path, data, found.rounded(), warning)
+    table = run.score(data, found, trained.meta, rounds=rounds)
+    return Evaluation(table, path, data, found.rounded(), () if warning is None else (warning,))
 
 
 def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, str | None]:
@@ -167,23 +182,23 @@ def _refuse_unwritable(folder: Path) -> None:
         raise FocalError(f"{folder}: cannot be written to (no permission)", "choose another folder with --out DIR")
 
 
-def save(evaluation: Evaluation, folder: Path) -> tuple[str, ...]:
+def save(result: Evaluation, folder: Path) -> tuple[str, ...]:
     """Write metrics.json, per_class.csv and, of a checkpoint, predictions.coco.json; each whole or not at all.
 
     Raises:
         FocalError: the folder cannot be written to.
     """
-    rows = evaluation.table.to_rows()
+    rows = result.table.to_rows()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     files = {
-        "metrics.json": (json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n").encode(),
+        "metrics.json": (json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n").encode(),
         "per_class.csv": text.getvalue().encode("utf-8", "backslashreplace"),
     }
-    if evaluation.found is not None:
-        files["predictions.coco.json"] = results_json(evaluation.found, evaluation.dataset)
+    if result.found is not None:
+        files["predictions.coco.json"] = results_json(result.found, result.dataset)
     aside = folder / f".{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)

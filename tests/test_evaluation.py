@@ -1,4 +1,4 @@
-"""ap.py: pycocotools' numbers from our arrays, and what a file that is not detections is told.
+"""evaluation: pycocotools' numbers from our arrays, intervals over images, and operating points.
 
 Numbers come from COCO's published example, from plain runs of pycocotools on the same files, or from hand-worked cases.
 """
@@ -18,10 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tiny_detections import found, ground_truth, perfect, score, write
 
-from focalcli import ap, coco
-from focalcli.detections import Detections, load_detections, results_json
-from focalcli.errors import ExitCode, FocalError
+from focalcli import coco, evaluation
+from focalcli.detections import Detections, load_detections
+from focalcli.errors import FocalError
+from focalcli.evaluation import accumulate, bootstrap, matching, referee
+from focalcli.evaluation.curves import operating_point, pr_curve
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "json"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data/json is not beside the repository")
@@ -31,39 +34,6 @@ EXAMPLE = ("instances_val2014_100.json", "instances_val2014_fakebbox100_results.
 
 
 # -------------------------------------------------------------------------------------------------------- building
-
-
-def write(path: Path, content: object) -> Path:
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return path
-
-
-def ground_truth(boxes: list[dict], n_images: int = 1, names: tuple[str, ...] = ("cell",)) -> dict:
-    """A COCO dict with image ids 1.. and category ids 1..; `boxes` fill in what they do not say."""
-    annotations = [
-        {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0}
-        | {"area": entry["bbox"][2] * entry["bbox"][3]}
-        | entry
-        for number, entry in enumerate(boxes, start=1)
-    ]
-    return {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(1, n_images + 1)],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in enumerate(names, start=1)],
-    }
-
-
-def found(bbox: list[float], score: float = 0.9, image_id: object = 1, category_id: object = 1) -> dict:
-    return {"image_id": image_id, "category_id": category_id, "bbox": bbox, "score": score}
-
-
-def perfect(content: dict) -> list[dict]:
-    return [found(a["bbox"], 0.9, a["image_id"], a["category_id"]) for a in content["annotations"]]
-
-
-def score(folder: Path, content: dict, results: list[dict], **options) -> ap.ApTable:
-    dataset = coco.load(write(folder / "gt.json", content))
-    return ap.evaluate(dataset, load_detections(write(folder / "dt.json", results), dataset), **options)
 
 
 def plain_pycocotools(truth: Path, results: Path) -> COCOeval:
@@ -82,10 +52,10 @@ def mean_or_none(values: np.ndarray) -> float | None:
     return defined.mean() if defined.size else None
 
 
-def assert_equals_pycocotools(truth: Path, results: Path) -> ap.ApTable:
+def assert_equals_pycocotools(truth: Path, results: Path) -> evaluation.ApTable:
     """Every number of the table, bit for bit."""
     dataset = coco.load(truth)
-    table = ap.evaluate(dataset, load_detections(results, dataset))
+    table = evaluation.evaluate(dataset, load_detections(results, dataset))
     engine = plain_pycocotools(truth, results)
     assert [table.summary[name] for name in STATS] == [None if stat == -1 else stat for stat in engine.stats]
 
@@ -104,6 +74,12 @@ def assert_equals_pycocotools(truth: Path, results: Path) -> ap.ApTable:
         assert {name: getattr(entry, name) for name in expected} == {
             name: mean_or_none(values) for name, values in expected.items()
         }
+
+    labels = list(range(len(dataset.categories)))
+    ranked = matching.rank(dataset, load_detections(results, dataset), labels)
+    ours = accumulate.precision_and_recall(dataset, ranked, labels)
+    np.testing.assert_array_equal(ours[0], precision[..., 2])  # (T, R, K, A) at 100 detections
+    np.testing.assert_array_equal(ours[1], recall)
     return table
 
 
@@ -118,7 +94,7 @@ def test_cocos_own_example_gives_its_published_numbers():
     published = [float(number) for number in re.findall(r"\] = (\S+)", boxes)]
     assert published[0] == 0.505 and len(published) == 12
     dataset = coco.load(SHARED / EXAMPLE[0])
-    table = ap.evaluate(dataset, load_detections(SHARED / EXAMPLE[1], dataset))
+    table = evaluation.evaluate(dataset, load_detections(SHARED / EXAMPLE[1], dataset))
     assert [round(table.summary[name], 3) for name in STATS] == published
 
 
@@ -132,10 +108,10 @@ def test_real_files_equal_pycocotools_exactly(names):
 
 @st.composite
 def random_pair(draw) -> tuple[dict, list[dict]]:
-    """Crowds, empty classes, tied scores, > 100 detections of a class in an image, ids with gaps and out of order."""
+    """Crowds, empty classes, tied scores, > 100 detections of a class in an image, ids from 0 in any order."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    image_ids = rng.permutation(50)[: draw(st.integers(1, 4))] + 1
-    category_ids = rng.permutation(20)[: draw(st.integers(1, 4))] + 1
+    image_ids = rng.permutation(50)[: draw(st.integers(1, 4))]
+    category_ids = rng.permutation(20)[: draw(st.integers(1, 4))]
     used = category_ids[: draw(st.integers(1, len(category_ids)))]  # the others have detections and no objects
     n_scores = draw(st.sampled_from([2, 10, 10_000]))  # few different scores make many ties
 
@@ -187,6 +163,28 @@ def test_random_files_equal_pycocotools_exactly(pair):
         assert_equals_pycocotools(truth, detections)
 
 
+@needs_shared
+def test_objects_marked_ignore_equal_pycocotools_exactly(tmp_path):
+    """TRAPS 9 on COCO's own crowd picture; its image id is text on one side, which pycocotools cannot match at all."""
+    content = json.loads((SHARED / "gt_ignore_test.json").read_text())
+    for key, entries in (("id", content["images"]), ("image_id", content["annotations"])):
+        for entry in entries:
+            entry[key] = int(entry[key])
+    truth = write(tmp_path / "gt.json", content)
+    assert assert_equals_pycocotools(truth, SHARED / "dt_ignore_test.json").summary["AP"] > 0
+
+
+@needs_shared
+def test_the_referee_gives_the_same_table():
+    """engine="pycocotools" is for whoever doubts ours."""
+    dataset = coco.load(SHARED / EXAMPLE[0])
+    found = load_detections(SHARED / EXAMPLE[1], dataset)
+    ours, theirs = (evaluation.evaluate(dataset, found, engine=engine) for engine in ("focal", "pycocotools"))
+    assert ours == theirs
+    labels = np.flatnonzero(dataset.objects_per_class).tolist()
+    assert referee.precision_and_recall(dataset, found, labels)[0].shape == (10, 101, len(labels), 4)
+
+
 def test_ap_of_hit_miss_hit_is_worked_by_hand(tmp_path):
     """COCO interpolates at the 101 recalls 0, 0.01 ... 1, each with the best precision at that recall or above."""
     content = ground_truth([{"bbox": [0, 0, 40, 40]}, {"bbox": [100, 0, 40, 40]}])
@@ -229,7 +227,7 @@ def test_perfect_detections_of_taco_score_1():
     truth = Detections(
         dataset.box_image[objects], dataset.box_label[objects], dataset.boxes[objects], np.full(objects.sum(), 0.9)
     )
-    assert ap.evaluate(dataset, truth).summary["AP"] == pytest.approx(1.0, abs=1e-12)
+    assert evaluation.evaluate(dataset, truth).summary["AP"] == pytest.approx(1.0, abs=1e-12)
 
 
 def test_the_files_area_decides_small_medium_large(tmp_path):
@@ -302,7 +300,7 @@ def test_arrays_of_a_diverged_model_are_refused_without_a_file(tmp_path):
     for box, value in (([0, 0, np.nan, 1], 0.5), ([0, 0, 1e200, 1e200], 0.5), ([0, 0, 1, 1], np.inf)):
         detections = Detections(np.zeros(1, int), np.zeros(1, int), np.array([box]), np.array([value]))
         with pytest.raises(FocalError, match="not finite"):
-            ap.evaluate(dataset, detections)
+            evaluation.evaluate(dataset, detections)
 
 
 def test_no_detections_at_all_is_ap_0(tmp_path):
@@ -401,116 +399,133 @@ def test_to_dict_is_json_with_null_and_states_its_cuts(tmp_path):
     assert [list(row)[:2] for row in table.to_rows()] == [["name", "category_id"]] * 2
 
 
-# ---------------------------------------------------------------------------------------------------------- the file
+# -------------------------------------------------------------------------------------------- intervals and thresholds
 
 
-def refused(tmp_path: Path, results: object, content: dict | None = None) -> FocalError:
-    """The error of loading `results`; its message must name the file and its hint must say something."""
-    dataset = coco.load(write(tmp_path / "gt.json", content or ground_truth([{"bbox": [10, 10, 50, 50]}])))
-    with pytest.raises(FocalError) as error:
-        load_detections(write(tmp_path / "dt.json", results), dataset)
-    assert error.value.message.startswith(f"{tmp_path / 'dt.json'}: ") and error.value.exit_code == ExitCode.BAD_INPUT
-    assert error.value.hint and "\n" not in error.value.message + error.value.hint
-    return error.value
+def drawn(seed: int, images: int = 60) -> tuple[dict, list[dict]]:
+    """One class, three objects an image; the detector finds seven in ten, surer of hits than of the rest."""
+    rng = np.random.default_rng(seed)
+    boxes = [{"bbox": [100 * k, 10, 50, 50], "image_id": n} for n in range(1, images + 1) for k in range(3)]
+    results = []
+    for box in boxes:
+        hit = rng.random() < 0.7
+        place = box["bbox"] if hit else [box["bbox"][0], 300, 50, 50]
+        results.append(found(place, float(rng.beta(4, 2) if hit else rng.beta(2, 4)), box["image_id"]))
+    return ground_truth(boxes, images), results
 
 
-def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
-    """STYLE.md: the place, what was found, what was expected, the next step."""
-    dataset = coco.load(write(tmp_path / "gt.json", ground_truth([{"bbox": [10, 10, 50, 50]}])))
-    with pytest.raises(FocalError, match=r"nope\.json: no such file; expected a list of \{image_id"):
-        load_detections(tmp_path / "nope.json", dataset)
-    with pytest.raises(FocalError, match="is a folder"):
-        load_detections(tmp_path, dataset)
-
-
-@pytest.mark.parametrize(
-    ("results", "message", "hint"),
-    [
-        ("[{", "not JSON \\(line 1, column 3.*cut short", "again"),
-        ("hello", "not JSON", "again"),
-        ('"hello"', "holds str, not detections", "again"),
-        (ground_truth([]), "an object \\(its keys: images, annotations, categories\\)", "focal eval DETECTIONS.json"),
-        ({"predictions": []}, "an object \\(its keys: predictions\\)", "the list alone"),
-        ([[1, 2, 3]], "detection number 0 is list", "one object for each"),
-        ([found([1, 1, 2, 2]), {"image_id": 1}], "number 1 has no category_id and no bbox and no score", "needs"),
-        (ground_truth([{"bbox": [1, 1, 2, 2]}])["annotations"], "has no score", "annotations"),
-        ([found([1, 1, 2])], "bbox is 3 numbers", "four numbers"),
-        ([found([1, 1, 2, 2]), found([1, 1, "2", 2])], "number 1: bbox holds '2'", "without quotes"),
-        ([found([1, 1, 2, 2], None)], "score holds None", "without quotes"),
-        ([found([1, 1, 2, 2], image_id=None)], "image_id is None", "as the dataset does"),
-        ([found([30, 30, -10, 5])], "1 of 1 detections have a box of negative size", "not two corners"),
-    ],
-)
-def test_what_is_not_detections_is_told_where_and_what_to_do(tmp_path, results, message, hint):
-    """STYLE.md: the place, what was found, what was expected, the next step."""
-    error = refused(tmp_path, results)
-    assert re.search(message, error.message) and hint in error.hint
-
-
-@pytest.mark.parametrize(
-    ("ids", "message", "hint"),
-    [
-        ([7, 1, 8, 9, 7], "4 of 5 detections have image_ids that are not in .*gt.json: 7, 8, 9; expected", "split"),
-        (list(range(10, 20)), "10, 11, 12, 13, 14 and 5 more", "split"),
-        (["1"], "'1'; expected one of 1", "text in the detections and numbers in the dataset"),
-        (["1.jpg"], "'1.jpg'", "file names"),
-    ],
-)
-def test_unknown_image_ids_are_counted_and_explained(tmp_path, ids, message, hint):
-    """TRAPS 3: the splits disagree; pycocotools says only "Results do not correspond to current coco set"."""
-    error = refused(tmp_path, [found([1, 1, 2, 2], image_id=value) for value in ids])
-    assert re.search(message, error.message) and hint in error.hint
-
-
-@pytest.mark.parametrize(
-    ("known", "ids", "hint"),
-    [
-        ((1, 2, 3), (0, 1, 2), "after a shift by one: add 1"),
-        ((0, 1, 2), (1, 2, 3), "after a shift by one: take 1"),
-        ((1, 5, 90), (0, 1, 2), "positions, 0 to 2,"),
-        ((1, 2, 3), ("name 1", "name 3"), "these are names"),
-        ((1, 2, 3), ("1", "2"), "text in the detections"),
-        ((1, 2, 3), (1, 2, 77), "another class list"),
-    ],
-)
-def test_unknown_category_ids_are_explained(tmp_path, known, ids, hint):
-    """TRAPS 3 and 4: pycocotools drops such detections without a word, and AP is 0."""
-    content = ground_truth([])
-    content["categories"] = [{"id": value, "name": f"name {value}"} for value in known]
-    error = refused(tmp_path, [found([1, 1, 2, 2], category_id=value) for value in ids], content)
-    assert "category_ids that are not in" in error.message and hint in error.hint
-
-
-def test_ids_written_as_1_point_0_are_whole_numbers(tmp_path):
-    """pandas writes integer columns that once held a gap as floats."""
-    content = ground_truth([{"bbox": [10, 10, 50, 50]}])
-    table = score(tmp_path, content, [found([10, 10, 50, 50], image_id=1.0, category_id=1.0)])
-    assert table.summary["AP"] == pytest.approx(1.0, abs=1e-12)
-
-
-def test_results_json_reads_back_as_the_rounded_detections(tmp_path):
-    """Scores of a saved file equal those of `rounded()`, so a report and its file can agree."""
-    content = ground_truth([{"bbox": [10, 10, 50, 50]}], n_images=3, names=("a", "b"))
-    content["categories"][1]["id"] = 90
+def test_a_round_that_draws_every_image_once_gives_the_ap_itself(tmp_path):
+    """The bootstrap's weighted count is COCO's count where every weight is 1."""
+    content, results = drawn(0)
+    content["annotations"][5]["iscrowd"] = 1
     dataset = coco.load(write(tmp_path / "gt.json", content))
+    detections = load_detections(write(tmp_path / "dt.json", results), dataset)
+    ranked = matching.rank(dataset, detections, [0])
+    precision, _, matches = accumulate.precision_and_recall(dataset, ranked, [0])
+    rounds = bootstrap.replicates(dataset, ranked, matches, [0], np.ones((2, 60), dtype=np.uint8))
+    np.testing.assert_allclose(rounds.AP50[:, 0], precision[0, :, 0, 0].mean(), atol=1e-12)
+    np.testing.assert_allclose(rounds.AP[:, 0], precision[:, :, 0, 0].mean(), atol=1e-12)
+
+
+def test_a_round_equals_pycocotools_on_the_images_that_it_drew(tmp_path):
+    """Drawing an image twice is the same as having two copies of it: pycocotools is run on the copies."""
+    content, results = drawn(1, images=8)
+    dataset = coco.load(write(tmp_path / "gt.json", content))
+    ranked = matching.rank(dataset, load_detections(write(tmp_path / "dt.json", results), dataset), [0])
+    matches = accumulate.precision_and_recall(dataset, ranked, [0])[2]
+    weights = bootstrap.draws(8, 5, seed=3)
+    assert (weights.sum(axis=1) == 8).all()
+    ours = bootstrap.replicates(dataset, ranked, matches, [0], weights)
+    for number, counts in enumerate(weights):
+        drawn_images = np.repeat(np.arange(1, 9), counts)
+        boxes = [
+            {"bbox": a["bbox"], "image_id": new}
+            for new, old in enumerate(drawn_images.tolist(), 1)
+            for a in content["annotations"]
+            if a["image_id"] == old
+        ]
+        # a little less sure in each copy: COCO would otherwise break ties its own way
+        again = [
+            {**r, "image_id": new, "score": r["score"] - new * 1e-9}
+            for new, old in enumerate(drawn_images.tolist(), 1)
+            for r in results
+            if r["image_id"] == old
+        ]
+        truth = write(tmp_path / "gt2.json", ground_truth(boxes, 8))
+        engine = plain_pycocotools(truth, write(tmp_path / "dt2.json", again))
+        # within a copied image hits and misses of one score stand together, which no order of copies changes by more
+        assert ours.AP50[number, 0] == pytest.approx(engine.stats[1], abs=0.01)
+
+
+def test_19_in_20_intervals_hold_the_ap_of_the_whole_population(tmp_path):
+    """The meaning of a 95 % interval. 60 samples of one population: fewer than 51 would be a chance of 1 in 1,000."""
+    content, results = drawn(99, images=3000)
+    truth = score(tmp_path, content, results).summary["AP50"]
+    held = 0
+    for seed in range(60):
+        entry = score(tmp_path, *drawn(seed), rounds=200, seed=seed).classes[0]
+        held += entry.AP50_low <= truth <= entry.AP50_high
+    assert held >= 51
+
+
+def test_intervals_hold_the_measured_value_and_narrow_with_more_images(tmp_path):
+    """The spread falls with the root of the number of images: 16 times as many make it a quarter."""
+    few, many = (score(tmp_path, *drawn(5, images), rounds=300).classes[0] for images in (40, 640))
+    for entry in (few, many):
+        assert entry.AP50_low < entry.AP50 < entry.AP50_high and entry.AP_low < entry.AP < entry.AP_high
+    ratio = (few.AP50_high - few.AP50_low) / (many.AP50_high - many.AP50_low)
+    assert ratio == pytest.approx(4, rel=0.4)
+
+
+def test_no_rounds_and_no_objects_give_no_interval(tmp_path):
+    """DESIGN.md: null where undefined."""
+    content = ground_truth([{"bbox": [10, 10, 50, 50]}], names=("cell", "ghost"))
+    assert score(tmp_path, content, perfect(content)).classes[0].AP50_low is None
+    table = score(tmp_path, content, perfect(content), rounds=20)
+    assert table.classes[1].AP50_low is None and table.classes[0].AP50_low == pytest.approx(1.0)
+    assert table.to_dict()["intervals"]["AP50"] == pytest.approx([1.0, 1.0])
+    assert table.to_dict()["bootstrap_rounds"] == 20
+
+
+def test_the_operating_point_has_the_best_f1():
+    """Worked by hand: 3 objects; hits at 0.9 and 0.6, a miss at 0.7, two misses at 0.2. Precision 2/3 and recall 2/3 at
+    0.6 give F1 2/3; 1 and 1/3 at 0.9 give 1/2."""
+    point = operating_point(np.array([0.9, 0.7, 0.6, 0.2, 0.2]), np.array([True, False, True, False, False]), objects=3)
+    assert (point.threshold, point.precision, point.recall) == (0.6, pytest.approx(2 / 3), pytest.approx(2 / 3))
+    assert pytest.approx(2 / 3) == point.F1
+
+
+def test_equal_scores_are_kept_or_dropped_together():
+    """A threshold cannot cut between a hit and a miss of one score, whatever their order in the file."""
+    point = operating_point(np.array([0.5, 0.5]), np.array([True, False]), objects=1)
+    assert (point.precision, point.recall) == (0.5, 1.0)
+    assert operating_point(np.array([0.5]), np.array([False]), objects=1) is None
+    assert operating_point(np.zeros(0), np.zeros(0, dtype=bool), objects=1) is None
+
+
+def test_a_pr_curve_of_many_detections_keeps_its_ends():
+    """At most 200 points, from the surest hit to the last recall."""
     rng = np.random.default_rng(0)
-    boxes = (rng.random((50, 4)) * 100).astype(np.float32)
-    scores = rng.random(50).astype(np.float32)
-    detections = Detections(rng.integers(3, size=50), rng.integers(2, size=50), boxes, scores)
-    (tmp_path / "dt.json").write_bytes(results_json(detections, dataset))
-
-    back, rounded = load_detections(tmp_path / "dt.json", dataset), detections.rounded()
-    for name in ("image", "label", "boxes", "scores"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(rounded, name))
-    np.testing.assert_allclose(back.boxes, boxes, atol=0.0051)
-    np.testing.assert_allclose(back.scores, scores, atol=0.0000051)
-    first = json.loads((tmp_path / "dt.json").read_text())[0]
-    assert set(first) == {"image_id", "category_id", "bbox", "score"}
-    assert {row["category_id"] for row in json.loads((tmp_path / "dt.json").read_text())} == {1, 90}
+    hit = rng.random(5000) < np.linspace(1, 0, 5000)
+    curve = pr_curve("cell", 1, np.linspace(1, 0, 5000), hit, objects=4000)
+    assert len(curve.recall) <= 201 and curve.recall[-1] == hit.sum() / 4000
+    assert list(curve.recall) == sorted(curve.recall) and curve.precision[0] == 1.0
 
 
-def test_no_detections_round_trip(tmp_path):
-    """TRAPS 35: an empty list is a valid result."""
-    dataset = coco.load(write(tmp_path / "gt.json", ground_truth([{"bbox": [10, 10, 50, 50]}])))
-    empty = load_detections(write(tmp_path / "dt.json", []), dataset)
-    assert len(empty) == 0 and empty.boxes.shape == (0, 4) and results_json(empty, dataset) == b"[]"
+def test_a_class_with_few_objects_is_marked(tmp_path):
+    """TRAPS 36: with n objects one standard error of the recall reaches sqrt(1/4 / n), 0.1 at 25."""
+    boxes = [{"bbox": [60 * (n % 10), 60 * (n // 10), 50, 50], "category_id": 1 + (n >= 25)} for n in range(49)]
+    table = score(tmp_path, ground_truth(boxes, names=("enough", "few")), [])
+    assert [entry.has_few_objects for entry in table.classes] == [False, True]
+
+
+def test_where_pycocotools_would_be_wrong_it_is_said(tmp_path):
+    """TRAPS 5, 6, 10, 35: the numbers differ from pycocotools' on the same files, and a user who compares must know."""
+    content = ground_truth([{"bbox": [10, 10, 50, 50]}, {"bbox": [100, 10, 50, 50]}])
+    assert score(tmp_path, content, perfect(content)).unlike_pycocotools == ()
+    content = ground_truth([{"bbox": [10, 10, 50, 50], "id": 0}, {"bbox": [100, 10, 50, 50], "id": 7}])
+    content["annotations"] += [{**content["annotations"][1], "bbox": [200, 10, 50, 50]}]
+    content["annotations"] += [{**content["annotations"][1], "bbox": [200, 10, 0, 50], "id": 8}]
+    said = " ".join(score(tmp_path, content, []).unlike_pycocotools)
+    for words in ("annotation id 0", "share an annotation id: 1", "missed: 1 here", "IndexError"):
+        assert words in said
