@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Category, Dataset
 from focalcli.errors import FocalError, nearest
+from focalcli.files import write_whole
 from focalcli.recipe import Recipe, absolute, as_dict, dump
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
-from focalcli.training import loop, run
-from focalcli.training.data import Augment, InputSize
-from focalcli.training.loop import Objective, Schedule
+from focalcli.training import loop, run, trial
+from focalcli.training.augment import Augment
+from focalcli.training.classes import labels_of, trained_classes
+from focalcli.training.data import InputSize
+from focalcli.training.description import Network, Sampling, Setup
+from focalcli.training.device import pick_device
 from focalcli.training.model import frozen_eps_of
 from focalcli.training.predict import Thresholds
-from focalcli.training.run import Network, Setup, trained_classes
+from focalcli.training.ranks import joined, local_device
+from focalcli.training.schedule import Schedule
+from focalcli.training.step import Objective
 
 
 def train(
@@ -39,23 +45,52 @@ def train(
     Raises:
         FocalError: bad input or environment, or the training diverged (exit code 3).
     """
-    train_set, val_set = dataset_of(recipe, "train"), dataset_of(recipe, "val")
-    run.labels_of(val_set, run.trained_classes(train_set), str(train_set.path))  # refuses other classes
-    setup = setup_of(recipe, train_set)
-    target = run.pick_device(device)
+    train_set, val_set, setup, target = _unpacked(recipe, device)
     resolved = absolute(recipe)
-    with run_folder(resolved, runs, title=title, resume=resume) as folder, display(folder, resume) as shown:
-        shown.started(setup, train_set, val_set, str(target), recipe.schedule.lr, recipe.schedule.base_batch)
+    with joined(target) as ranks, ExitStack() as stack:
+        folder = ranks.once(lambda: stack.enter_context(run_folder(resolved, runs, title=title, resume=resume)))
+        shown: Any = loop.Silent()
+        if ranks.first:
+            shown = stack.enter_context(display(folder, resume))
+            where = f"{target.type}{f' x {ranks.size} processes' if ranks.size > 1 else ''}"
+            shown.started(setup, train_set, val_set, where, recipe.schedule.lr, recipe.schedule.base_batch)
         try:
             end = run.train(
                 setup, train_set, val_set, folder,
-                recipe=as_dict(resolved), device=target, resume=resume, display=shown,
+                recipe=as_dict(resolved), device=target, resume=resume, display=shown, ranks=ranks,
             )  # fmt: skip
         except loop.Interrupted as stopped:
             shown.note(f"{stopped}; go on with `{again}`")
             return stopped.exit_code
-        shown.finished(end, setup.schedule.best)
+        if ranks.first:
+            shown.finished(end, setup.schedule.best)
     return 0
+
+
+def dry_run(recipe: Recipe, *, device: str) -> trial.Forecast:
+    """What training as a recipe says will cost, from a few real steps; nothing is written.
+
+    Raises:
+        FocalError: what `train` would raise before and in its first steps.
+    """
+    train_set, val_set, setup, target = _unpacked(recipe, device)
+    return trial.dry_run(setup, train_set, val_set, target)
+
+
+def overfit(recipe: Recipe, *, device: str, told: Callable[[int, float, float], None]) -> trial.Overfit:
+    """Whether a recipe's network and loss can learn a few of its pictures by heart; nothing is written.
+
+    Args:
+        told: called with step, loss and AP50 now and then.
+    """
+    train_set, _, setup, target = _unpacked(recipe, device)
+    return trial.overfit(setup, train_set, target, told)
+
+
+def _unpacked(recipe: Recipe, device: str) -> tuple[Dataset, Dataset, Setup, Any]:
+    train_set, val_set = dataset_of(recipe, "train"), dataset_of(recipe, "val")
+    labels_of(val_set, trained_classes(train_set), str(train_set.path))  # refuses other classes
+    return train_set, val_set, setup_of(recipe, train_set), local_device(pick_device(device))
 
 
 def dataset_of(recipe: Recipe, split: str) -> Dataset:
@@ -87,7 +122,7 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
     Raises:
         FocalError: a mapping of alpha, gamma or prior names a class that is not trained, or leaves one out.
     """
-    model, loss, schedule = recipe.model, recipe.loss, recipe.schedule
+    data, model, loss, schedule = recipe.data, recipe.model, recipe.loss, recipe.schedule
     classes = trained_classes(train_set)
     weights = model.weights
     if weights not in ("coco", "imagenet", "none"):
@@ -106,9 +141,15 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
         spec=AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios)),
         size=InputSize(recipe.input.min_size, recipe.input.max_size),
         augment=Augment(
-            recipe.data.flip, recipe.data.vertical_flip, (recipe.data.scale_jitter[0], recipe.data.scale_jitter[1])
+            flip=data.flip,
+            vertical_flip=data.vertical_flip,
+            scale=(data.scale_jitter[0], data.scale_jitter[1]),
+            brightness=data.brightness,
+            contrast=data.contrast,
+            saturation=data.saturation,
+            crop=data.crop,
         ),
-        repeat_threshold=recipe.data.repeat_threshold,
+        sampling=Sampling(data.sampler, data.repeat_threshold, data.repeat_power),
         objective=Objective(
             alpha=per_class(loss.alpha, classes, "loss.alpha"),
             gamma=per_class(loss.gamma, classes, "loss.gamma"),
@@ -127,12 +168,18 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
             milestones=schedule.milestones,
             lr_gamma=schedule.lr_gamma,
             clip_norm=schedule.clip_norm,
+            accumulate=schedule.accumulate,
+            ema=schedule.ema,
+            patience=schedule.patience,
+            save_minutes=schedule.save_minutes,
+            save_steps=schedule.save_steps,
+            keep=schedule.keep,
             eval_every=recipe.eval.every,
             best=recipe.eval.best,
         ),
         thresholds=Thresholds(recipe.eval.score_threshold, recipe.eval.nms_iou, recipe.eval.max_detections),
         batch_size=schedule.batch_size,
-        workers=recipe.data.workers,
+        workers=data.workers,
         precision=schedule.precision,
         seed=schedule.seed,
     )
@@ -180,7 +227,7 @@ def run_folder(recipe: Recipe, runs: Path, *, title: str, resume: bool) -> Itera
         before = file.read_bytes() if file.is_file() else None
         trained = metrics.stat().st_size if metrics.is_file() else 0
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(dump(recipe, header=title), encoding="utf-8")
+        write_whole(file, dump(recipe, header=title).encode(), "--runs")
     except OSError as error:
         raise FocalError(
             f"{folder}: cannot be written to ({error.strerror})", "choose another place with --runs DIR"

@@ -57,7 +57,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path, kind):
     step(model, optimizer)
     checkpoint.save(path, model, META, optimizer)
     saved = checkpoint.load(path)
-    assert saved.meta == {"format": 1, **META}
+    assert saved.meta == {"format": 2, **META}
 
     again = tiny(seed=1)
     again.load_state_dict(saved.model)
@@ -181,13 +181,13 @@ def test_a_damaged_header_is_a_focal_error_or_harmless(whole, places):
 def test_a_checkpoint_of_a_later_format_is_refused(tmp_path):
     """The version that wrote it is what the reader needs to know."""
     path = tmp_path / "x.safetensors"
-    save_file({"w": torch.zeros(1)}, path, {"focal": json.dumps({"format": 2, "versions": {"focal": "9.9"}})})
-    with pytest.raises(FocalError, match=r"checkpoint format 2, this focal reads format 1") as caught:
+    save_file({"w": torch.zeros(1)}, path, {"focal": json.dumps({"format": 3, "versions": {"focal": "9.9"}})})
+    with pytest.raises(FocalError, match=r"checkpoint format 3, this focal reads formats 1 to 2") as caught:
         checkpoint.load(path)
     assert "'focal': '9.9'" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "null", '"x"', "{}", '{"format": 1', "", '{"format": 2, "versions": 3}'])
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"x"', "{}", '{"format": 1', "", '{"format": 3, "versions": 3}'])
 def test_an_odd_description_is_refused(tmp_path, text):
     """JSON that another program wrote under our key."""
     save_file({"w": torch.zeros(1)}, tmp_path / "x.safetensors", {"focal": text})

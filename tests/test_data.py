@@ -20,20 +20,10 @@ from torch import nn
 from focalcli import coco
 from focalcli.anchors import AnchorSpec
 from focalcli.errors import FocalError
-from focalcli.training import loop
-from focalcli.training.data import (
-    Augment,
-    BatchKeys,
-    Collate,
-    InputSize,
-    Pictures,
-    Sample,
-    batches,
-    pad,
-    read_image,
-    repeat_factors,
-    train_loader,
-)
+from focalcli.training.augment import Augment
+from focalcli.training.data import Collate, InputSize, Pictures, Sample, batches, pad, read_image, train_loader
+from focalcli.training.sampling import BatchKeys, Repeat, repeat_factors
+from focalcli.training.step import Objective, losses
 
 SIZE = InputSize(64, 128)
 RED = (255, 0, 0)
@@ -248,7 +238,7 @@ def test_a_damaged_picture_is_a_picture_or_a_focal_error(scratch, name, data):
 def test_the_loader_keeps_the_hint_of_an_error(tmp_path):
     """An exception that leaves a worker loses its attributes; the message and hint must arrive."""
     dataset = dataset_of(tmp_path, {"nope.png": (8, 8)}, [{}])
-    keys = BatchKeys(np.ones(1), 1, 0, Augment(), 1)
+    keys = BatchKeys(Repeat(np.ones(1)), 1, 0, 1)
     pictures = Pictures(dataset, np.array([0, 1]), SIZE, Augment())
     for workers in (0, 1):
         with pytest.raises(FocalError, match="no such picture") as caught:
@@ -261,7 +251,7 @@ def test_the_loader_can_be_sent_to_a_fresh_process(tmp_path):
     dataset = picture(tmp_path, Image.new("RGB", (64, 64)))
     loader = train_loader(
         Pictures(dataset, np.array([0, 1]), SIZE, Augment()),
-        BatchKeys(np.ones(1), 1, 0, Augment(), 1),
+        BatchKeys(Repeat(np.ones(1)), 1, 0, 1),
         OCTAVES,
         0,
         False,
@@ -344,7 +334,7 @@ def test_a_crowd_annotation_is_no_object(tmp_path):
     assert sample.crowds.tolist() == [[0, 0, 60, 60]]
     batch = Collate(OCTAVES)([sample])
     head = FixedHead(batch)
-    sum(loop.losses(head, batch, loop.Objective(0.25, 2.0), None)).backward()
+    sum(losses(head, batch, Objective(0.25, 2.0), None, len(batch.positive))).backward()
     silent = head.logits.grad.flatten(0, 1).abs().sum(dim=1) == 0
     assert silent.nonzero().flatten().tolist() == sorted(batch.ignored.tolist())
 
@@ -367,7 +357,7 @@ def test_a_picture_without_objects_weighs_no_more_than_another():
     full, empty = blank([(8, 8, 40, 40)]), blank([])
     batch = Collate(OCTAVES)([full, empty])
     head = FixedHead(batch)
-    cls, _ = loop.losses(head, batch, loop.Objective(0.25, 2.0), None)
+    cls, _ = losses(head, batch, Objective(0.25, 2.0), None, len(batch.positive))
     cls.backward()
     background = head.logits.grad[dense(batch) == -1]
     assert (background == background[0, 0]).all()
@@ -378,7 +368,7 @@ def test_a_picture_without_objects_weighs_no_more_than_another():
 def test_a_batch_without_any_object_is_trained_on():
     """TRAPS 19: zero positives divide by 1; both losses are finite, that of the boxes is 0."""
     batch = Collate(OCTAVES)([blank([]), blank([])])
-    cls, box = loop.losses(FixedHead(batch), batch, loop.Objective(0.25, 2.0), None)
+    cls, box = losses(FixedHead(batch), batch, Objective(0.25, 2.0), None, 1)
     anchors = 2 * batch.anchors_per_image * 2
     assert cls.item() == pytest.approx(anchors * 0.75 * 0.25 * np.log(2), rel=1e-5)
     assert box.item() == 0
@@ -414,7 +404,7 @@ def test_a_crowd_does_not_repeat_its_picture(tmp_path):
 
 def shown(keys: BatchKeys) -> list[list[int]]:
     """The pictures of each step."""
-    return [[index for index, _, _ in step] for step in keys]
+    return [[key.index for key in step] for step in keys]
 
 
 @settings(max_examples=60, deadline=None)
@@ -424,7 +414,7 @@ def shown(keys: BatchKeys) -> list[list[int]]:
 )
 def test_a_picture_is_shown_floor_or_ceil_of_its_factor(factors, seed):
     """LVIS, sec. 4.2 (detectron2 rounds at random, so does this); a factor of 1 is exactly once an epoch."""
-    keys = BatchKeys(np.array(factors), 1, seed, Augment(), 2)
+    keys = BatchKeys(Repeat(np.array(factors)), 1, seed, 2)
     steps = [step[0] for step in shown(keys)]
     for epoch in (steps[: keys.steps_per_epoch], steps[keys.steps_per_epoch :]):
         times = Counter(epoch)
@@ -435,7 +425,7 @@ def test_a_picture_is_shown_floor_or_ceil_of_its_factor(factors, seed):
 
 def test_fractions_even_out_over_the_epochs():
     """A factor of 1.5 is shown 150 times in 100 epochs, wherever the picture stands in the file."""
-    keys = BatchKeys(np.array([1.5, 1.0, 1.5, 1.5, 1.5]), 1, 0, Augment(), 100)
+    keys = BatchKeys(Repeat(np.array([1.5, 1.0, 1.5, 1.5, 1.5])), 1, 0, 100)
     times = Counter(step[0] for step in shown(keys))
     assert times[1] == 100
     assert [times[index] for index in (0, 2, 3, 4)] == pytest.approx([150] * 4, abs=25)
@@ -443,12 +433,12 @@ def test_fractions_even_out_over_the_epochs():
 
 def test_every_epoch_has_another_order():
     """TRAPS 28: one peer never reshuffles."""
-    keys = BatchKeys(np.ones(50), 5, 0, Augment(), 3)
+    keys = BatchKeys(Repeat(np.ones(50)), 5, 0, 3)
     steps = shown(keys)
     orders = [np.concatenate(steps[epoch * 10 : epoch * 10 + 10]).tolist() for epoch in range(3)]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
-    assert shown(BatchKeys(np.ones(50), 5, 1, Augment(), 3)) != steps
+    assert shown(BatchKeys(Repeat(np.ones(50)), 5, 1, 3)) != steps
 
 
 @settings(max_examples=60, deadline=None)
@@ -459,7 +449,7 @@ def test_every_epoch_has_another_order():
 def test_a_resumed_sequence_is_the_tail_of_the_unbroken_one(pictures, batch, epochs, seed, repeats, data):
     """TRAPS 28: the same pictures, seeds of their augmentation and scale factors from any step on."""
     factors = np.linspace(1, 2.5, pictures) if repeats else np.ones(pictures)
-    keys = BatchKeys(factors, batch, seed, Augment(), epochs)
+    keys = BatchKeys(Repeat(factors), batch, seed, epochs)
     whole = list(keys)
     assert len(whole) == len(keys) == keys.steps_per_epoch * epochs
     keys.start = data.draw(st.integers(0, len(whole)))
@@ -469,10 +459,10 @@ def test_a_resumed_sequence_is_the_tail_of_the_unbroken_one(pictures, batch, epo
 
 def test_scale_factors_stay_in_their_range():
     """One factor for the whole batch, so that its pictures need little padding; even in the logarithm."""
-    keys = BatchKeys(np.ones(400), 2, 0, Augment(scale=(0.5, 2.0)), 1)
+    keys = BatchKeys(Repeat(np.ones(400)), 2, 0, 1, scale=(0.5, 2.0))
     steps = list(keys)
-    assert all(len({factor for _, _, factor in step}) == 1 for step in steps)
-    factors = np.array([step[0][2] for step in steps])
+    assert all(len({key.factor for key in step}) == 1 for step in steps)
+    factors = np.array([step[0].factor for step in steps])
     assert factors.min() >= 0.5
     assert factors.max() <= 2
     assert np.log(factors).mean() == pytest.approx(0, abs=0.15)  # 200 draws of a deviation of 0.4: 5 x 0.028
@@ -481,8 +471,8 @@ def test_scale_factors_stay_in_their_range():
 def test_wide_and_tall_pictures_come_in_batches_of_their_own():
     """Counted by hand: 30 wide and 10 tall pictures in batches of 4: one batch an epoch mixes, and none is lost."""
     wide = np.arange(40) % 4 != 0
-    keys = BatchKeys(np.ones(40), 4, 0, Augment(), 5, wide)
-    steps = [[index for index, _, _ in batch] for batch in keys]
+    keys = BatchKeys(Repeat(np.ones(40)), 4, 0, 5, wide=wide)
+    steps = shown(keys)
     epochs = [steps[start : start + 10] for start in range(0, 50, 10)]
     for epoch in epochs:
         assert sorted(index for batch in epoch for index in batch) == list(range(40))
@@ -492,5 +482,5 @@ def test_wide_and_tall_pictures_come_in_batches_of_their_own():
 
 def test_a_dataset_smaller_than_the_batch_is_one_step():
     """3 pictures in batches of 8 are one step of 3."""
-    keys = BatchKeys(np.ones(3), 8, 0, Augment(), 2)
+    keys = BatchKeys(Repeat(np.ones(3)), 8, 0, 2)
     assert [sorted(step) for step in shown(keys)] == [[0, 1, 2], [0, 1, 2]]

@@ -174,12 +174,25 @@ def test_chunks_do_not_change_the_result(monkeypatch, chunk, gamma):
 
 
 def test_the_gradient_is_scaled_by_what_comes_after():
-    """Chain rule: a loss divided by 10 has a gradient divided by 10."""
+    """Chain rule: a loss divided by 10, before or after the sum, has a gradient divided by 10."""
     logits = torch.tensor([[0.3, -2.0]], requires_grad=True)
     labels = torch.tensor([1])
     one = gradient_of(focal_loss(logits, labels, 0.25, 2.0), logits)
-    tenth = gradient_of(focal_loss(logits, labels, 0.25, 2.0) / 10, logits)
-    torch.testing.assert_close(tenth * 10, one)
+    after, before = focal_loss(logits, labels, 0.25, 2.0) / 10, focal_loss(logits, labels, 0.25, 2.0, 10.0)
+    assert before.item() == pytest.approx(after.item(), rel=1e-6)
+    for tenth in (after, before):
+        torch.testing.assert_close(gradient_of(tenth, logits) * 10, one)
+
+
+def test_fp16_gradients_are_rounded_after_they_are_scaled():
+    """TRAPS 17: fp16 ends at 6e-8. A background at logit -8 has a gradient of 1.7e-7, which GradScaler's first factor,
+    65,536, is there to save; that factor itself is more than fp16 can hold."""
+    logits = torch.full((20, 1), -8.0, dtype=torch.float16, requires_grad=True)
+    labels = torch.full((20,), BACKGROUND)
+    _, slopes = numpy_loss(logits, labels, [0.25], [1.0])
+    gradient = gradient_of(focal_loss(logits, labels, 0.25, 1.0) * 65536, logits)
+    assert gradient.dtype == torch.float16
+    torch.testing.assert_close(gradient.double(), torch.from_numpy(slopes * 65536), rtol=1e-3, atol=0)
 
 
 class Large(TorchDispatchMode):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
@@ -11,20 +12,25 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED_DATA
-from safetensors.torch import save_file
+from conftest import SHARED_DATA, coco_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torchvision.models import get_model, mobilenet_v2, resnet18
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
-from focalcli import anchors
+from focalcli import anchors, coco
 from focalcli.anchors import AnchorSpec
 from focalcli.errors import FocalError
+from focalcli.training import checkpoint
 from focalcli.training import model as ours
+from focalcli.training.data import InputSize
 from focalcli.training.model import BACKBONES, IMAGE_MEAN, IMAGE_STD, build_model, fill, freeze, load_weights
+from focalcli.training.predict import Thresholds, predict
 
 MOBILENET = SHARED_DATA / "weights" / "mobilenet_v2_features_torchvision.pth"
 HUB = "https://download.pytorch.org/models"
 K = 5
+HEADS = {"cls_logits": "classification_head", "bbox_reg": "regression_head"}
 
 
 def small(backbone: str = "resnet18", **changes):
@@ -85,6 +91,41 @@ def test_weights_load_both_ways_and_give_the_same_outputs(pair):
     for found, wanted in ((logits, expected["cls_logits"]), (deltas, expected["bbox_regression"])):
         assert found.shape == wanted.shape
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_checkpoint_in_plain_torchvision_detects_the_same(tmp_path, pair, frozen):
+    """The file of a run, read with safetensors into retinanet_resnet50_fpn or _v2, strictly; from the picture to the
+    boxes by torchvision's transform, anchors and post-processing there, and by ours here."""
+    head_norm, _, peer = pair
+    torch.manual_seed(1)
+    changes = {"head_norm": head_norm, "frozen_batch_norm": frozen, "prior": 0.02}
+    model = build_model(backbone="resnet50", num_classes=K, anchors_per_cell=9, **changes)
+    for output, std in (("cls_logits", 0.05), ("bbox_reg", 0.02)):  # else all anchors say nearly the same
+        torch.nn.init.normal_(model.head.get_submodule(HEADS[output]).get_submodule(output).weight, std=std)
+    checkpoint.save(tmp_path / "best.safetensors", model, {})
+    peer.load_state_dict(load_file(tmp_path / "best.safetensors"))
+
+    picture = pictures(128, 160)[0]
+    Image.fromarray(picture.permute(1, 2, 0).numpy()).save(tmp_path / "1.png")
+    image = {"id": 1, "file_name": "1.png", "width": 160, "height": 128}
+    (tmp_path / "val.json").write_text(json.dumps(coco_file([], [image])))
+    dataset, size, thresholds = coco.load(tmp_path / "val.json"), InputSize(128, 160), Thresholds(0.2, 0.5, 5000)
+    cpu = torch.device("cpu")
+    detected = predict(model, dataset, np.arange(K), AnchorSpec(), size, thresholds, device=cpu, workers=0)
+    xyxy = np.concatenate([detected.boxes[:, :2], detected.boxes[:, :2] + detected.boxes[:, 2:]], axis=1)
+    found = np.column_stack([100 * detected.scores, xyxy, 1000 * detected.label])
+
+    peer.transform.min_size, peer.transform.max_size = (128,), 160
+    peer.score_thresh, peer.nms_thresh, peer.detections_per_img = 0.2, 0.5, 5000
+    with torch.inference_mode():
+        (theirs,) = peer.eval()([picture / 255])
+    wanted = torch.column_stack([100 * theirs["scores"], theirs["boxes"], 1000 * theirs["labels"]]).numpy()
+    x0, y0, x1, y1 = theirs["boxes"].T.numpy()
+    wanted = wanted[(x1 > x0) & (y1 > y0)]  # torchvision keeps boxes that lie outside the picture as empty ones
+    assert len(found) == len(wanted) > 50
+    difference = np.abs(found[:, None] - wanted).max(axis=2)
+    assert max(difference.min(axis=0).max(), difference.min(axis=1).max()) < 0.02
 
 
 def test_the_names_of_torchvisions_first_coco_weights_are_understood():

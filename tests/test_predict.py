@@ -23,6 +23,7 @@ from focalcli.errors import FocalError
 from focalcli.training import predict
 from focalcli.training.loss import decode_boxes
 from focalcli.training.predict import Thresholds, _select
+from focalcli.training.ranks import Ranks
 
 SPEC = AnchorSpec((16, 32, 64, 128, 256))
 GRID = anchors.grids(np.array([[96, 64]]))[0]
@@ -130,6 +131,34 @@ def test_boxes_come_back_in_pixels_of_the_original_picture(tmp_path, batch_size)
     assert found.label.tolist() == [0] * 4
     assert found.scores == pytest.approx([1 / (1 + np.exp(-2))] * 4)
     assert done[-1] == (4, 4)
+
+
+@pytest.mark.parametrize(("size", "count"), [(2, 5), (3, 5), (2, 1)])
+def test_processes_share_the_pictures_without_duplicates_and_find_the_same(tmp_path, size, count):
+    """TRAPS 29: DistributedSampler pads with pictures that come twice; here the shares together are the whole."""
+    sizes = {f"{n}.png": (64 + 20 * n, 100) for n in range(count)}
+    for name, wh in sizes.items():
+        Image.new("RGB", wh).save(tmp_path / name)
+    dataset = dataset_of(tmp_path, sizes)
+    whole = detect(dataset, batch_size=2)
+    together = predict.joined([detect(dataset, batch_size=2, ranks=Ranks(rank, size)) for rank in range(size)])
+    assert sorted(together.image.tolist()) == sorted(whole.image.tolist()) == list(range(count))
+    for field in ("label", "boxes", "scores"):
+        one, other = (getattr(each, field)[np.argsort(each.image)] for each in (whole, together))
+        assert np.array_equal(one, other)
+
+
+def test_a_prediction_without_memory_says_what_to_lower(tmp_path, monkeypatch):
+    """Evaluation can need more than a step, in larger pictures and larger batches."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+
+    def starve(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(OneAnchor, "forward", starve)
+    with pytest.raises(FocalError, match="out of memory with 1 picture of 64 x 64 px") as caught:
+        detect(dataset_of(tmp_path, {"a.png": (64, 64)}))
+    assert "--batch-size" in caught.value.hint
 
 
 def test_a_picture_that_cannot_be_read_stops_a_prediction(tmp_path):

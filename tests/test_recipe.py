@@ -213,6 +213,20 @@ def test_unknown_override_names_the_nearest_key(recipe_file, override, near):
             "",
         ),
         ("lr: 0.01", "lr: 1.0e+400", "schedule.lr is inf (line 14), expected a number above 0", ""),
+        ("lr: 0.01", "lr: 0.01\n  ema: 1.0", "schedule.ema is 1.0 (line 15), expected a number at least 0", "average"),
+        (
+            "lr: 0.01",
+            "lr: 0.01\n  accumulate: 0",
+            "schedule.accumulate is 0 (line 15), expected an integer at",
+            "parts",
+        ),
+        (
+            "lr: 0.01",
+            "lr: 0.01\neval:\n  best: ar100",
+            "eval.best is text 'ar100' (line 16), expected one of",
+            "AR100?",
+        ),
+        ("lr: 0.01", "lr: 0.01\neval:\n  best: 'class:'", "eval.best is text 'class:' (line 16), expected one of", ""),
     ],
 )
 def test_wrong_value_says_what_was_found_where_and_what_was_expected(recipe_file, old, new, message, hint):
@@ -468,7 +482,7 @@ def test_paths_in_overrides_are_relative_to_the_current_directory(recipe_file, t
         ("loss.alpha={a:0.3}", "loss.alpha.a:0.3 is empty, expected a number", "a space after the colon"),
         ("loss.alpha={1: 0.3}", "loss.alpha has the key 1, which YAML does not read as text", "'1' in quotes"),
         ("loss.alpha=!!float 0.3", "the YAML tag !!float is refused", "delete"),
-        ("eval.best=ap", "eval.best is text 'ap', expected one of AP, AP50, AP75, APr", ""),
+        ("eval.best=ap", "eval.best is text 'ap', expected one of AP, AP50, AP75, APs", "did you mean AP"),
     ],
 )
 def test_a_bad_override_is_the_place_of_its_error(recipe_file, override, message, hint):

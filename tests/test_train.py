@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -14,81 +13,36 @@ import numpy as np
 import pytest
 import torch
 from conftest import coco_file
-from PIL import Image
+from tiny_training import (
+    CLASSES,
+    CPU,
+    EPOCHS,
+    SETUP,
+    STEPS_PER_EPOCH,
+    assert_same_weights,
+    at_step,
+    draw,
+    lines,
+    stop,
+    timeless,
+    train,
+)
 from torchvision.models import mobilenet_v2
 
 from focalcli import coco
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Category
 from focalcli.errors import ExitCode, FocalError
-from focalcli.training import checkpoint, loop, run
-from focalcli.training.data import Augment, InputSize
-from focalcli.training.loop import Objective, Schedule
+from focalcli.training import checkpoint, loop, metrics, run, step
+from focalcli.training.augment import Augment
+from focalcli.training.classes import labels_of, trained_classes
+from focalcli.training.data import InputSize
+from focalcli.training.description import Sampling
+from focalcli.training.device import pick_device
 from focalcli.training.model import build_model, freeze
 from focalcli.training.predict import Thresholds
-
-CPU = torch.device("cpu")
-CLASSES = [{"id": 3, "name": "red"}, {"id": 7, "name": "green"}]
-STEPS_PER_EPOCH, EPOCHS = 2, 4
-
-SETUP = run.Setup(
-    network=run.Network(
-        "mobilenet_v2", width=32, head_depth=1, head_norm="none", frozen_batch_norm=False, frozen_eps=1e-5
-    ),
-    weights="none",
-    trainable_layers=5,
-    spec=AnchorSpec((8, 16, 32, 64, 128)),
-    size=InputSize(64, 96),
-    augment=Augment(),
-    repeat_threshold=0.5,  # green is in a quarter of the pictures: they are repeated sqrt(2) times
-    objective=Objective(alpha=[0.25, 0.5], gamma=2.0),
-    prior=0.05,
-    schedule=Schedule(epochs=EPOCHS, lr=0.002, optimizer="adamw", warmup_steps=2, eval_every=2),
-    thresholds=Thresholds(),
-    batch_size=4,
-    workers=0,
-    precision="fp32",
-    seed=0,
-)
-
-
-def draw(folder: Path, categories=CLASSES, name: str = "train", pictures: int = 8) -> Path:
-    """A COCO file and its pictures of 64 to 96 px: a red square in each, a green one too in every fourth."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    images, boxes = [], []
-    for number in range(pictures):
-        width, height = 64 + 4 * number, 96 - 4 * number
-        image = Image.new("RGB", (width, height), (30, 30, 60))
-        for category, colour in ((0, (220, 40, 40)), (1, (40, 220, 40)))[: 2 if number % 4 == 0 else 1]:
-            side = int(rng.integers(14, 28))
-            x, y = (int(rng.integers(0, limit - side)) for limit in (width, height))
-            image.paste(colour, (x, y, x + side, y + side))
-            label = categories[category]["id"]
-            box = {"image_id": 101 + number, "category_id": label, "bbox": [x, y, side, side], "area": side * side}
-            boxes.append(box)
-        image.save(folder / f"{number}.png")
-        images.append({"id": 101 + number, "file_name": f"{number}.png", "width": width, "height": height})
-    file = folder / f"{name}.json"
-    file.write_text(json.dumps(coco_file(boxes, images, categories)))
-    return file
-
-
-class Display:
-    """Keeps what it is told; `at` is called with each step's number."""
-
-    def __init__(self, at=lambda step: None) -> None:
-        self.at, self.steps, self.notes = at, [], []
-
-    def stepped(self, report) -> None:
-        self.steps.append(report)
-        self.at(report.step)
-
-    def evaluated(self, epoch, metrics, best) -> None:
-        pass
-
-    def note(self, text) -> None:
-        self.notes.append(text)
+from focalcli.training.schedule import Schedule, make_optimizer
+from focalcli.training.step import Objective
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +52,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def every_step_is_reported(monkeypatch):
-    monkeypatch.setattr(loop, "LOG_EVERY_SECONDS", 0)
-
-
-def train(folder: Path, data, setup=SETUP, *, resume=False, at=lambda step: None, val=None) -> Display:
-    display = Display(at)
-    folder.mkdir(exist_ok=True)
-    run.train(setup, data, val or data, folder, recipe={}, device=CPU, resume=resume, display=display)
-    return display
+    monkeypatch.setattr(metrics, "LOG_EVERY_SECONDS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -113,33 +60,8 @@ def unbroken(data, tmp_path_factory):
     """The folder and the display of a run that nothing stopped."""
     folder = tmp_path_factory.mktemp("unbroken")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "LOG_EVERY_SECONDS", 0)
+        patch.setattr(metrics, "LOG_EVERY_SECONDS", 0)
         return folder, train(folder, data)
-
-
-def stop(signum=signal.SIGINT):
-    return lambda: os.kill(os.getpid(), signum)
-
-
-def at_step(number: int, act):
-    return lambda step: act() if step == number else None
-
-
-def lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def timeless(folder: Path) -> list[dict]:
-    """The log without what depends on the clock."""
-    return [{k: v for k, v in line.items() if k not in ("images_per_second", "eta_seconds")} for line in lines(folder)]
-
-
-def assert_same_weights(folder: Path, other: Path, name: str = "last") -> None:
-    one, two = (checkpoint.load(place / "checkpoints" / f"{name}.safetensors") for place in (folder, other))
-    for left, right in ((one.model, two.model), (one.optimizer, two.optimizer)):
-        assert left.keys() == right.keys()
-        for key in left:
-            assert torch.equal(left[key], right[key]), key
 
 
 # ---------------------------------------------------------------------------------------------------------- a whole run
@@ -190,7 +112,7 @@ def test_frozen_stages_keep_the_weights_of_the_file(data, tmp_path):
     schedule = replace(SETUP.schedule, epochs=1, warmup_steps=0)
     setup = replace(SETUP, weights=str(file), network=network, trainable_layers=2, schedule=schedule)
     display = train(tmp_path, data, setup)
-    assert display.notes == [f"weights from {file}: 260 tensors"]
+    assert display.notes[0] == f"weights from {file}: 260 tensors"
     trained = checkpoint.load(tmp_path).model
     for name, tensor in torch.load(file, weights_only=True).items():
         if tensor.ndim == 4:  # stages: 0-1, 2-3, 4-6, 7-13, 14-18 of the features
@@ -257,16 +179,16 @@ def test_a_checkpoint_whose_description_does_not_fit_is_refused(unbroken, tmp_pa
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("step", [3, 4])
-def test_a_stopped_run_goes_on_to_the_same_weights(unbroken, data, tmp_path, step, signum, code):
+@pytest.mark.parametrize("number", [3, 4])
+def test_a_stopped_run_goes_on_to_the_same_weights(unbroken, data, tmp_path, number, signum, code):
     """TRAPS 28: bit for bit those of the run that nothing stopped, from the middle of an epoch and from its end; the
     exit codes are the shell's 128 + signal."""
-    with pytest.raises(loop.Interrupted, match=rf"stopped by SIG\w+ after step {step} of 8, saved") as stopped:
-        train(tmp_path, data, at=at_step(step, stop(signum)))
+    with pytest.raises(loop.Interrupted, match=rf"stopped by SIG\w+ after step {number} of 8, saved") as stopped:
+        train(tmp_path, data, at=at_step(number, stop(signum)))
     assert stopped.value.exit_code == code
-    assert checkpoint.load(tmp_path / "checkpoints" / "last.safetensors").meta["progress"]["step"] == step
+    assert checkpoint.load(tmp_path / "checkpoints" / "last.safetensors").meta["progress"]["step"] == number
     display = train(tmp_path, data, resume=True)
-    assert f"after step {step}" in display.notes[0]
+    assert f"after step {number}" in display.notes[0]
     assert_same_weights(tmp_path, unbroken[0])
     assert_same_weights(tmp_path, unbroken[0], "best")
     assert timeless(tmp_path) == timeless(unbroken[0])
@@ -328,8 +250,12 @@ OTHER_RUNS = {
     "anchors": {"spec": AnchorSpec()},
     "input": {"size": InputSize(64, 97)},
     "trainable_layers": {"trainable_layers": 3},
-    "augment": {"augment": Augment(flip=0.0)},
-    "repeat_threshold": {"repeat_threshold": 0.0},
+    "augment": {"augment": Augment(crop=0.5)},
+    "repeat_threshold": {"sampling": Sampling()},
+    "repeat_power": {"sampling": replace(SETUP.sampling, repeat_power=1.0)},
+    "sampler": {"sampling": replace(SETUP.sampling, sampler="class_aware")},
+    "schedule.ema": {"schedule": replace(SETUP.schedule, ema=0.9)},
+    "schedule.best": {"schedule": replace(SETUP.schedule, best="AP50")},
     "batch_size": {"batch_size": 2},
     "seed": {"seed": 1},
     "schedule.lr": {"schedule": replace(SETUP.schedule, lr=0.1)},
@@ -348,7 +274,7 @@ def test_a_run_is_not_resumed_as_another(unbroken, data, what):
 
 def test_a_run_is_not_resumed_with_other_data_or_classes(unbroken, data, tmp_path):
     """TRAPS 28: the sha256 of both files, and the class map."""
-    changed = replace(data, sha256="0" * 64)
+    changed = replace(data, digest="0" * 64)
     for names, sets in {
         "data.train": (changed, data), "data.val": (data, changed), "data.train, data.val": (changed, changed),
     }.items():  # fmt: skip
@@ -361,9 +287,9 @@ def test_a_run_is_not_resumed_with_other_data_or_classes(unbroken, data, tmp_pat
 
 def test_where_and_how_often_does_not_decide_the_weights(unbroken, data, tmp_path):
     """A run may go on in a folder that was moved, with other workers, thresholds and intervals of evaluation."""
-    schedule = replace(SETUP.schedule, eval_every=1)
+    schedule = replace(SETUP.schedule, eval_every=1, save_minutes=1, save_steps=3, keep=2, accumulate=2, patience=9)
     setup = replace(SETUP, workers=1, precision="auto", thresholds=Thresholds(score=0.1), schedule=schedule)
-    moved = replace(data, path=tmp_path / "train.json")
+    moved = replace(data, path=tmp_path / "train.json", digest=data.sha256)
     assert train(unbroken[0], moved, setup, resume=True).steps == []
 
 
@@ -373,21 +299,21 @@ def test_where_and_how_often_does_not_decide_the_weights(unbroken, data, tmp_pat
 def test_divergence_names_the_step_and_the_pictures_and_keeps_the_weights(data, tmp_path, monkeypatch):
     """TRAPS 26: exit code 3, the images of the batch, no update with NaN, the last good checkpoint stays."""
     seen = {}
-    honest_loss, honest_step = loop.focal_loss, loop._step
+    honest_loss, honest_step = step.focal_loss, step.Stepper.step
 
     def sick_loss(*args):
         seen["calls"] = seen.get("calls", 0) + 1
         return honest_loss(*args) * (math.nan if seen["calls"] == 6 else 1.0)
 
-    def watched_step(model, batch, *rest):
-        before = [p.detach().clone() for p in model.parameters()]
-        result = honest_step(model, batch, *rest)
-        seen["updated"] = any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-        seen["ids"] = [data.image_ids[i] for i in batch.indices.tolist()]
+    def watched_step(self, parts, *rest):
+        before = [p.detach().clone() for p in self.model.parameters()]
+        result = honest_step(self, parts, *rest)
+        seen["updated"] = any(not torch.equal(a, b) for a, b in zip(before, self.model.parameters(), strict=True))
+        seen["ids"] = [data.image_ids[i] for part in parts for i in part.indices.tolist()]
         return result
 
-    monkeypatch.setattr(loop, "focal_loss", sick_loss)
-    monkeypatch.setattr(loop, "_step", watched_step)
+    monkeypatch.setattr(step, "focal_loss", sick_loss)
+    monkeypatch.setattr(step.Stepper, "step", watched_step)
     with pytest.raises(FocalError, match=r"training diverged at step 6: loss nan") as caught:
         train(tmp_path, data)
     assert caught.value.exit_code == ExitCode.DIVERGED == 3
@@ -405,7 +331,7 @@ def test_a_learning_rate_far_too_high_ends_in_exit_code_3(data, tmp_path):
     none to point to."""
     wild = replace(SETUP.schedule, lr=1e12, optimizer="sgd", warmup_steps=0, epochs=1)
     with pytest.raises(FocalError, match=r"diverged at step [234]: .* lr 9\.\d+e\+11, images 10\d$") as caught:
-        train(tmp_path, data, replace(SETUP, schedule=wild, batch_size=1, repeat_threshold=0.0))
+        train(tmp_path, data, replace(SETUP, schedule=wild, batch_size=1, sampling=Sampling()))
     assert caught.value.exit_code == ExitCode.DIVERGED
     assert "no checkpoint was written before" in caught.value.hint
     assert "schedule.lr" in caught.value.hint
@@ -423,8 +349,8 @@ def test_a_gradient_that_is_not_finite_is_divergence_too(data, tmp_path, monkeyp
         def backward(ctx, upstream):
             return upstream * math.nan
 
-    honest = loop.focal_loss
-    monkeypatch.setattr(loop, "focal_loss", lambda *args: Trap.apply(honest(*args)))
+    honest = step.focal_loss
+    monkeypatch.setattr(step, "focal_loss", lambda *args: Trap.apply(honest(*args)))
     with pytest.raises(FocalError, match=r"diverged at step 1: loss \d.*gradient norm nan") as caught:
         train(tmp_path, data)
     assert caught.value.exit_code == ExitCode.DIVERGED
@@ -445,14 +371,14 @@ def named(*names: str) -> list[dict]:
 def test_a_category_without_objects_is_not_trained(tmp_path):
     """TRAPS 13: exporters write a ghost category 0. A crowd alone is no object either."""
     boxes = [{"category_id": 2}, {"category_id": 1, "iscrowd": 1}]
-    assert run.trained_classes(dataset(tmp_path, named("ghost", "crowd", "cat"), boxes)) == (Category(2, "cat"),)
+    assert trained_classes(dataset(tmp_path, named("ghost", "crowd", "cat"), boxes)) == (Category(2, "cat"),)
 
 
 def test_a_dataset_without_objects_is_refused(tmp_path):
     """Nothing to learn from, and nothing to evaluate on."""
     empty = dataset(tmp_path, named("cat"), [])
     with pytest.raises(FocalError, match=r"val\.json: no objects to train on"):
-        run.trained_classes(empty)
+        trained_classes(empty)
     some = dataset(tmp_path, named("cat"), [{"category_id": 0}], "train.json")
     with pytest.raises(FocalError, match=r"val\.json: no objects to evaluate on"):
         train(tmp_path, some, val=empty)
@@ -461,7 +387,7 @@ def test_a_dataset_without_objects_is_refused(tmp_path):
 def test_classes_are_matched_by_name_not_by_id(tmp_path):
     """TRAPS 3: train and val can disagree on ids and order; a ghost becomes -1."""
     val = dataset(tmp_path, named("dog", "ghost", "cat"), [{"category_id": 2}])
-    assert run.labels_of(val, [Category(5, "cat"), Category(6, "dog")], "train.json").tolist() == [1, -1, 0]
+    assert labels_of(val, [Category(5, "cat"), Category(6, "dog")], "train.json").tolist() == [1, -1, 0]
 
 
 @pytest.mark.parametrize(
@@ -477,7 +403,7 @@ def test_other_classes_are_named(tmp_path, names, says):
     """TRAPS 3 (mmdetection#2361: mAP 0): an error with both lists, not a score of 0."""
     val = dataset(tmp_path, named(*names), [{"category_id": n} for n in range(len(names))])
     with pytest.raises(FocalError, match=says) as caught:
-        run.labels_of(val, [Category(1, "cat"), Category(2, "dog")], "train.json")
+        labels_of(val, [Category(1, "cat"), Category(2, "dog")], "train.json")
     assert "the trained classes are 'cat', 'dog'" in caught.value.hint
 
 
@@ -487,7 +413,7 @@ def test_two_categories_of_one_name_are_refused(tmp_path, ghost):
     boxes = [{"category_id": 0}] if ghost else [{"category_id": 0}, {"category_id": 1}]
     twice = dataset(tmp_path, named("cat", "cat"), boxes)
     with pytest.raises(FocalError, match=r"categories 0, 1 are all named 'cat'") as caught:
-        run.labels_of(twice, run.trained_classes(twice), "train.json")
+        labels_of(twice, trained_classes(twice), "train.json")
     assert "F202" in caught.value.hint
 
 
@@ -524,7 +450,7 @@ def test_biases_and_norms_are_not_decayed_and_frozen_stages_not_touched(kind):
     """Bag of Tricks (arXiv:1812.01187, sec. 3.1): no decay on biases, gamma and beta."""
     model = build_model(backbone="mobilenet_v2", num_classes=2, anchors_per_cell=9, width=16, head_depth=1)
     freeze(model, "mobilenet_v2", 2)
-    optimizer = loop.make_optimizer(model, Schedule(epochs=1, lr=0.1, optimizer=kind, weight_decay=0.05))
+    optimizer = make_optimizer(model, Schedule(epochs=1, lr=0.1, optimizer=kind, weight_decay=0.05))
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -537,9 +463,9 @@ def test_biases_and_norms_are_not_decayed_and_frozen_stages_not_touched(kind):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_gpu_that_is_not_there_is_said():
     """STYLE: what was found, and the next step."""
-    assert run.pick_device("auto").type == "cpu"
+    assert pick_device("auto").type == "cpu"
     with pytest.raises(FocalError, match="torch sees no CUDA device") as caught:
-        run.pick_device("cuda")
+        pick_device("cuda")
     assert "nvidia-smi" in caught.value.hint
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from focalcli.errors import FocalError, nearest
 from focalcli.recipe.reading import KeyPath, Source, dotted, number_hint, read
-from focalcli.recipe.schema import KEYWORDS, SCHEMAS, SECTIONS, TAGS, Recipe, as_dict, expected
+from focalcli.recipe.schema import KEYWORDS, METRICS, SCHEMAS, SECTIONS, TAGS, Recipe, as_dict, expected
 
 MAX_BYTES = 256 * 1024  # three mappings over the 1203 classes of LVIS are 90 KB; PyYAML reads 50 KB in a second
 LIST_OF_KEYS = "`focal recipe schema` lists every key"
@@ -262,8 +262,8 @@ def value_hint(path: KeyPath, schema: Mapping[str, Any], value: Any) -> str:
         return f"to make it text, put it in quotes: '{value}'"
     if value is None and ":" in str(path[-1]):
         return "YAML needs a space after the colon: {name: 0.5}"
-    words = schema.get("enum") or (KEYWORDS if path == ("model", "weights") else ())
-    if isinstance(value, str) and (near := nearest(value.lower(), words)):
+    words = schema.get("enum") or {("model", "weights"): KEYWORDS, ("eval", "best"): METRICS}.get(path, ())
+    if isinstance(value, str) and (near := nearest(value, words)):
         return f"did you mean {near}?"
     key = dotted(path[:2])
     about = schema.get("description") or SCHEMAS.get(key, {}).get("description")

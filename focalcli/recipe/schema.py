@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 T = TypeVar("T")
 TAGS = ("<number>", "<mapping>")  # what pydantic puts into an error's place for the two arms of PerClass
 KEYWORDS = ("coco", "imagenet", "none")  # values of model.weights that are no file
+METRICS = (  # of evaluation.ApTable.summary
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "APr", "APc", "APf"
+)  # fmt: skip
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]  # YAML allows a key on one line 1024 characters
 PerClass = Annotated[
@@ -58,8 +61,18 @@ class Data(Section):
     scale_jitter: tuple[Factor, ...] = sequence(
         (0.8, 1.25), min_length=2, max_length=2, description="factor on the size, drawn in this range"
     )
+    brightness: Fraction = Field(0.0, description="times a factor drawn from 1 - this to 1 + this; 0 is off")
+    contrast: Fraction = Field(0.0, description="times a factor drawn from 1 - this to 1 + this; 0 is off")
+    saturation: Fraction = Field(0.0, description="times a factor drawn from 1 - this to 1 + this; 0 is off")
+    crop: Fraction = Field(0.0, description="chance to see a window only, half to all of each side, around an object")
+    sampler: Literal["shuffle", "class_aware"] = Field(
+        "shuffle", description="class_aware: each class equally often (Shen et al. 2016), in place of the repeats"
+    )
     repeat_threshold: Fraction = Field(
         0.0, description="repeat images of classes on fewer than this share (Gupta et al. 2019); 0 is off"
+    )
+    repeat_power: float = Field(
+        0.5, gt=0, le=1, description="repeats are (threshold / share) to this power; 0.5 is LVIS's"
     )
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the training process")
 
@@ -156,7 +169,17 @@ class Schedule(Section):
     )
     lr_gamma: float = Field(0.1, gt=0, le=1, description="step only: factor on lr at a milestone; focal is loss.gamma")
     clip_norm: float = Field(0.0, ge=0, description="largest gradient norm; 0 is off")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    accumulate: int = Field(1, ge=1, description="parts that a step is computed in: less memory, the same gradient")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights, which is then scored; 0 is off"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on a GPU that has it; fp16 scales the loss"
+    )
+    patience: int = Field(0, ge=0, description="evaluations without a better eval.best before it ends; 0 is never")
+    save_minutes: float = Field(5.0, gt=0, description="between checkpoints, besides those at the end of an epoch")
+    save_steps: int = Field(0, ge=0, description="steps between checkpoints, besides those; 0 is off")
+    keep: int = Field(1, ge=1, description="checkpoints to resume from that stay; 1 keeps the last alone")
     seed: int = Field(0, ge=0, lt=2**32, description="seed of every random choice")
 
     @field_validator("milestones")
@@ -174,7 +197,14 @@ class Eval(Section):
     score_threshold: float = Field(0.05, ge=0, le=0.05, description="boxes below are dropped; a higher one lowers AP")
     nms_iou: float = Field(0.5, gt=0, le=1, description="of two boxes of a class that overlap more, the better stays")
     max_detections: int = Field(100, ge=1, description="boxes kept in an image")
-    best: Literal["AP", "AP50", "AP75", "APr"] = Field("AP", description="what chooses the best checkpoint")
+    best: str = Field("AP", description="metric that chooses the best checkpoint, or class:NAME for the AP of a class")
+
+    @field_validator("best")
+    @classmethod
+    def _metric_or_class(cls, value: str) -> str:
+        if value not in METRICS and not re.fullmatch(r"class:.+", value):
+            raise ValueError(f"one of {', '.join(METRICS)}, or class:NAME")
+        return value
 
 
 class Recipe(Section):

@@ -164,8 +164,10 @@ def print_overfit(result: Any) -> None:
     verdict = "learned" if result.learned else "not learned"
     print_line(make_console(), f"{verdict}: {text} ({_clock(result.seconds)})")
     if not result.learned:
-        hint = "hint: look at schedule.lr, loss.alpha, loss.prior and anchors.sizes: `focal recommend` chooses them"
-        print_line(make_console(stderr=True), hint)
+        hint = "look at schedule.lr, loss.alpha, loss.prior and anchors.sizes: `focal recommend` chooses them"
+        if result.out_of_time:
+            hint = "the time ran out, which says little: try a smaller input.min_size, or a GPU"
+        print_line(make_console(stderr=True), f"hint: {hint}")
 
 
 def print_notes(notes: Sequence[str]) -> None:

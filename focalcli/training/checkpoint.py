@@ -1,8 +1,9 @@
 """A checkpoint: one .safetensors file with the model's tensors, the optimizer's, and everything else as JSON.
 
 One file, because one rename is atomic: it is written beside its place and moved there, so a kill at any moment leaves
-the old one or the new one. Nothing in it is pickled, so loading executes nothing. The model's tensors carry
-torchvision's names; the optimizer's are prefixed and can be left out (`best` has none: plain torchvision loads it).
+the old one or the new one. Nothing in it is pickled, so loading executes nothing. The tensors of the model that is
+evaluated carry torchvision's names. What only a resume needs is prefixed: the optimizer's, and the weights that it
+steps where the model is their moving average (`best` has neither: plain torchvision loads it).
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
+import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,35 +27,55 @@ from torch import Tensor
 
 from focalcli.errors import FocalError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # of 1 there is nothing to resume: see description.refuse_other_run
 OPTIMIZER = "optimizer/"
+WEIGHTS = "optimizer/weights/"
 STRAY_SECONDS = 600  # no save takes as long: what lies aside then was left by a kill
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """meta is plain JSON: classes, anchors, sizes, thresholds, loss, versions, step (see run.describe)."""
+    """What a file holds.
+
+    Attributes:
+        meta: plain JSON: classes, anchors, sizes, thresholds, loss, versions, progress (see description.describe).
+        model: what is evaluated. weights: what the optimizer steps; the same, unless the model is a moving average.
+        optimizer: its state, empty when there is nothing to resume from.
+    """
 
     path: Path
     meta: dict[str, Any]
     model: dict[str, Tensor]
+    weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
 
 
 def save(
-    path: Path, model: torch.nn.Module, meta: dict[str, Any], optimizer: torch.optim.Optimizer | None = None
+    path: Path,
+    model: torch.nn.Module,
+    meta: dict[str, Any],
+    optimizer: torch.optim.Optimizer | None = None,
+    average: Mapping[str, Tensor] | None = None,
+    keep: int = 1,
 ) -> None:
     """Write a checkpoint aside and move it into place.
+
+    Args:
+        optimizer: with it, a run can go on from the file.
+        average: the moving average of the model's tensors, which is what is evaluated.
+        keep: how many such files stay; from 2 on under `step-N` too, by the step in meta's progress.
 
     Raises:
         FocalError: the disk is full or not writable; what stood at `path` before is still there.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = dict(model.state_dict() if average is None else average)
     if optimizer is not None:
+        if average is not None:
+            tensors |= {f"{WEIGHTS}{name}": tensor for name, tensor in model.state_dict().items()}
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"{OPTIMIZER}{index}.{key}": v.detach().cpu().contiguous() for key, v in state.items() if v is not None
-            }
+            tensors |= {f"{OPTIMIZER}{index}.{key}": value for key, value in state.items() if value is not None}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +83,8 @@ def save(
         with aside.open("rb+") as written:  # Windows syncs only what is open for writing
             os.fsync(written.fileno())
         os.replace(aside, path)
+        if keep > 1:
+            _keep_copy(path, meta["progress"]["step"], keep)
         for stray in path.parent.glob(f".{path.name}.*"):
             if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
                 stray.unlink()
@@ -68,6 +95,51 @@ def save(
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _keep_copy(path: Path, step: int, keep: int) -> None:
+    """Give the file a second name, which the next save leaves alone, and take the oldest such names away."""
+    copy = path.with_name(f"step-{step}.safetensors")
+    aside = path.with_name(f".{copy.name}.{os.getpid()}")
+    try:
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(path, aside)
+        except OSError:  # not every file system has links
+            shutil.copyfile(path, aside)
+        os.replace(aside, copy)
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)  # a link replaced by another of the same file stays
+    for old in steps_kept(path.parent)[keep:]:
+        old.unlink()
+
+
+def steps_kept(folder: Path) -> list[Path]:
+    """The files step-N of a folder, latest first."""
+    found = {path: re.fullmatch(r"step-(\d+)\.safetensors", path.name) for path in folder.glob("step-*")}
+    return sorted((path for path, match in found.items() if match), key=lambda path: -int(found[path][1]))
+
+
+def load_last(folder: Path) -> Checkpoint:
+    """The checkpoint `last` of a run, to go on from.
+
+    Raises:
+        FocalError: it cannot be read; the hint names the newest one that can.
+    """
+    last = folder / "last.safetensors"
+    try:
+        return load(last)
+    except FocalError as error:
+        unreadable = error
+    for path in steps_kept(folder):
+        try:
+            step = load(path).meta["progress"]["step"]
+        except FocalError:
+            continue
+        copying = f"cp {shlex.quote(str(path))} {shlex.quote(str(last))}"
+        raise FocalError(unreadable.message, f"the newest readable one is of step {step}: `{copying}`, then --resume")
+    raise unreadable
 
 
 def find(path: Path, prefer: str = "best") -> Path:
@@ -112,14 +184,16 @@ def load(path: Path) -> Checkpoint:
         raise FocalError(
             f"{path}: tensors without focal's description", "weights from elsewhere go into a recipe: model.weights"
         )
-    if meta["format"] != FORMAT:
+    if meta["format"] not in READABLE:
         raise FocalError(
-            f"{path}: checkpoint format {meta['format']}, this focal reads format {FORMAT}",
+            f"{path}: checkpoint format {meta['format']}, this focal reads formats {READABLE[0]} to {FORMAT}",
             f"written with the versions {meta.get('versions', 'unknown')}: use that focal or train again",
         )
     model = {name: tensor for name, tensor in tensors.items() if not name.startswith(OPTIMIZER)}
-    optimizer = {name.removeprefix(OPTIMIZER): t for name, t in tensors.items() if name.startswith(OPTIMIZER)}
-    return Checkpoint(path, meta, model, optimizer)
+    weights = {name.removeprefix(WEIGHTS): t for name, t in tensors.items() if name.startswith(WEIGHTS)}
+    state = {name: t for name, t in tensors.items() if name.startswith(OPTIMIZER) and not name.startswith(WEIGHTS)}
+    optimizer = {name.removeprefix(OPTIMIZER): tensor for name, tensor in state.items()}
+    return Checkpoint(path, meta, model, weights or model, optimizer)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

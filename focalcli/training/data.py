@@ -1,8 +1,7 @@
 """Pictures and targets: JPEG -> resized uint8 tensors, boxes -> the few anchors that are not background.
 
 Decoding, augmentation and anchor matching happen in the loader's workers; what travels to the device is the uint8 batch
-and, for each positive anchor, its index, class and box. Everything random about a sample follows from (seed, epoch,
-position), so a resumed run sees the pictures that the unbroken one would have seen.
+and, for each positive anchor, its index, class and box. Everything random about a sample follows from its key's seed.
 
 Shapes: N pictures of a batch, P positive anchors, Q ignored ones. Boxes are xyxy in pixels at network size.
 """
@@ -12,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,17 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from focalcli import anchors
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
 from focalcli.errors import FocalError
+from focalcli.training import augment as augmenting
+from focalcli.training.augment import Augment, Draw
 from focalcli.training.model import IMAGE_MEAN
+from focalcli.training.sampling import BatchKeys, Key
 
 CROWD_COVER = 0.5  # share of an anchor inside a crowd region from which the anchor is neither object nor background
 
@@ -39,15 +42,6 @@ class InputSize:
     max_size: int
 
 
-@dataclass(frozen=True)
-class Augment:
-    """Chances of flips in 0..1, and the range of a factor on the input size, drawn once for each batch."""
-
-    flip: float = 0.5
-    vertical_flip: float = 0.0
-    scale: tuple[float, float] = (0.8, 1.25)
-
-
 @dataclass
 class Sample:
     """One picture, ready to be padded into a batch."""
@@ -57,6 +51,7 @@ class Sample:
     labels: np.ndarray  # (B,)
     crowds: np.ndarray  # (C, 4) xyxy
     index: int
+    canvas: tuple[int, int] = (0, 0)  # what the step's other pictures need: see Key
 
 
 @dataclass
@@ -138,15 +133,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def resized(image: Image.Image, size: InputSize, factor: float = 1.0) -> np.ndarray:
-    """(h, w, 3) uint8 at network size; the size is torchvision's, the filter antialiased bilinear."""
-    wh = np.array([image.size])
-    width, height = anchors.network_size(wh, round(size.min_size * factor), round(size.max_size * factor))[0]
-    return np.array(image.resize((max(1, int(width)), max(1, int(height))), Image.Resampling.BILINEAR))
+def target_wh(wh: tuple[int, int], size: InputSize, factor: float = 1.0) -> tuple[int, int]:
+    """Width and height at network size, as torchvision resizes."""
+    minimum, maximum = round(size.min_size * factor), round(size.max_size * factor)
+    width, height = anchors.network_size(np.array([wh]), minimum, maximum)[0].tolist()
+    return max(1, width), max(1, height)
+
+
+def canvas_of(image_wh: np.ndarray, size: InputSize, factor: float) -> tuple[int, int]:
+    """(width, height) in px that pictures of these sizes, (I, 2), need together; those of unknown size do not count."""
+    known = image_wh[(image_wh > 0).all(axis=1)]
+    if not len(known):
+        return 0, 0
+    minimum, maximum = round(size.min_size * factor), round(size.max_size * factor)
+    width, height = anchors.network_size(known, minimum, maximum).max(axis=0).tolist()
+    return width, height
+
+
+def resized(image: Image.Image, size: InputSize) -> np.ndarray:
+    """(h, w, 3) uint8 at network size, antialiased bilinear."""
+    return np.array(image.resize(target_wh(image.size, size), Image.Resampling.BILINEAR))
 
 
 class Pictures(TorchDataset):
-    """Samples by (index, seed, scale factor); a seed of None means no augmentation."""
+    """Samples by Key; a seed of None means no augmentation."""
 
     def __init__(self, dataset: Dataset, labels: np.ndarray, size: InputSize, augment: Augment) -> None:
         """labels: (K of the file,) the trained class of each category of the dataset, -1 where it is not trained."""
@@ -154,50 +164,48 @@ class Pictures(TorchDataset):
         self.order = np.argsort(dataset.box_image, kind="stable")
         self.first = np.searchsorted(dataset.box_image[self.order], np.arange(len(dataset.image_ids) + 1))
 
-    def __getitem__(self, key: tuple[int, int | None, float]) -> Sample | FocalError:
+    def __getitem__(self, key: Key) -> Sample | FocalError:
         """A sample, or what is wrong with its picture: an exception would lose its hint on the way out of a worker."""
         try:
-            return self._sample(*key)
+            return self._sample(Key(*key))
         except FocalError as error:
             return error
 
-    def _sample(self, index: int, seed: int | None, factor: float) -> Sample:
-        image = read_image(self.dataset, index)
-        old_wh = np.array(image.size)
-        pixels = resized(image, self.size, factor)
-        height, width = pixels.shape[:2]
-        rows = self.order[self.first[index] : self.first[index + 1]]
-        boxes = anchors.resize_boxes(self.dataset.boxes_xyxy[rows], old_wh, np.array([width, height]))
-        if 0 in self.dataset.image_wh[index]:  # the dataset could not clip them
-            boxes = boxes.clip(0, np.array([width, height] * 2, dtype=np.float32))
-        if seed is not None:
-            pixels, boxes = self._flip(pixels, boxes, np.random.default_rng(seed))
-        label, crowd = self.labels[self.dataset.box_label[rows]], self.dataset.iscrowd[rows]
+    def _sample(self, key: Key) -> Sample:
+        image = read_image(self.dataset, key.index)
+        rows = self.order[self.first[key.index] : self.first[key.index + 1]]
+        boxes = self.dataset.boxes_xyxy[rows]
+        if 0 in self.dataset.image_wh[key.index]:  # the dataset could not clip them
+            boxes = boxes.clip(0, np.array(image.size * 2))
+        label, crowd = self.labels[self.dataset.box_label[rows]], self.dataset.iscrowd[rows].copy()
+        wanted = ~crowd & (label >= 0)
+        chance = Draw()
+        if key.seed is not None:
+            chance = augmenting.draw(self.augment, key.seed, image.size, boxes[wanted])
+        seen_wh, target = image.size, target_wh(image.size, self.size, key.factor)  # a window fills the whole target
+        if chance.window is not None:
+            boxes, held = augmenting.inside(boxes, chance.window)
+            crowd |= wanted & ~held  # neither an object nor background
+            seen_wh = chance.window[2] - chance.window[0], chance.window[3] - chance.window[1]
+        image = image.resize(target, Image.Resampling.BILINEAR, box=chance.window)
+        pixels = np.array(augmenting.recoloured(image, chance.colours))
+        boxes = anchors.resize_boxes(boxes, np.array(seen_wh), np.array(target))
+        pixels, boxes = augmenting.flipped(pixels, boxes, chance)
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # a sliver can vanish in float32
-        keep = solid & ~crowd & (label >= 0)
-        return Sample(np.ascontiguousarray(pixels), boxes[keep], label[keep], boxes[crowd & solid], index)
-
-    def _flip(self, pixels: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        height, width = pixels.shape[:2]
-        across, down = rng.random(2)
-        if across < self.augment.flip:
-            pixels = pixels[:, ::-1]
-            boxes = np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1)
-        if down < self.augment.vertical_flip:
-            pixels = pixels[::-1]
-            boxes = np.stack([boxes[:, 0], height - boxes[:, 3], boxes[:, 2], height - boxes[:, 1]], axis=1)
-        return pixels, boxes
+        keep = solid & wanted & ~crowd
+        ignored = boxes[crowd & solid]
+        return Sample(np.ascontiguousarray(pixels), boxes[keep], label[keep], ignored, key.index, key.canvas)
 
 
 # --------------------------------------------------------------------------------------------------------- batches
 
 
-def pad(images: list[np.ndarray]) -> Tensor:
-    """(N, 3, H, W) uint8 of pictures of several sizes, sides multiples of 32 (torchvision).
+def pad(images: list[np.ndarray], canvas: tuple[int, int] = (0, 0)) -> Tensor:
+    """(N, 3, H, W) uint8 of pictures of several sizes, sides multiples of 32 (torchvision) and at least the canvas's.
 
     The padding right and below is the mean colour, which the model's normalisation turns into torchvision's 0.
     """
-    sizes = np.array([image.shape[:2] for image in images])
+    sizes = np.array([image.shape[:2] for image in images] + [canvas[::-1]])
     height, width = anchors.padded(sizes.max(axis=0))
     mean = torch.tensor([round(255 * value) for value in IMAGE_MEAN], dtype=torch.uint8)
     batch = mean.view(1, 3, 1, 1).repeat(len(images), 1, int(height), int(width))
@@ -216,7 +224,7 @@ class Collate:
         for sample in samples:
             if isinstance(sample, FocalError):
                 return sample
-        images = pad([sample.image for sample in samples])
+        images = pad([sample.image for sample in samples], samples[0].canvas)
         grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]] * len(samples)))
         all_anchors = anchors.anchors_of(self.spec, grid[0])
         boxes = np.concatenate([sample.boxes for sample in samples])
@@ -250,95 +258,46 @@ class Collate:
 
 
 def batches(loader: DataLoader) -> Iterator[Any]:
-    """What the loader gives; a picture's FocalError is raised here, and so is the death of a worker.
+    """What the loader gives.
 
     Raises:
-        FocalError: a picture cannot be read, or a loading process was killed (most often for want of memory).
+        FocalError: a picture cannot be read, or a worker died while it handed something over.
     """
+    source = iter(loader)
     try:
-        for batch in loader:
+        while (batch := next(source, None)) is not None:
             if isinstance(batch, FocalError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # pictures raise none: see Pictures
+        if not loader.num_workers:
             raise
-        raise FocalError(
-            f"a process that loads pictures ended unexpectedly ({str(error).splitlines()[0]})",
-            "often too little memory: set data.workers=0 or a smaller schedule.batch_size, then --resume",
-        ) from None
+        raise _worker_died(error, repr(error)) from None
+    finally:
+        del source  # an error's traceback keeps this frame, and the workers are to end now
 
 
-def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray:
-    """(I,) how often each picture is shown in an epoch: max over its classes of max(1, sqrt(threshold / f_c)).
+@contextmanager
+def worker_death_said() -> Iterator[None]:
+    """Around everything that runs while workers load: torch raises their death wherever the process happens to be.
 
-    f_c is the share of pictures that hold class c. Source: Gupta et al. 2019 (LVIS), sec. 4.2. Threshold 0: all 1.
+    Raises:
+        FocalError: a worker was killed, most often for want of memory.
     """
-    factors = np.ones(len(dataset.image_ids))
-    if threshold > 0:
-        share = dataset.images_per_class / max(1, len(dataset.image_ids))
-        per_class = np.maximum(1.0, np.sqrt(threshold / np.maximum(share, 1e-12)))
-        keep = ~dataset.iscrowd
-        np.maximum.at(factors, dataset.box_image[keep], per_class[dataset.box_label[keep]])
-    return factors
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise _worker_died(error, str(error).splitlines()[0]) from None
 
 
-class BatchKeys(Sampler):
-    """The batches of one epoch after another, from any step on: a function of (seed, epoch) and nothing else.
-
-    Wide and tall pictures come in batches of their own: mixed, each would be padded to the other's long side.
-    """
-
-    def __init__(
-        self,
-        factors: np.ndarray,
-        batch_size: int,
-        seed: int,
-        augment: Augment,
-        epochs: int,
-        wide: np.ndarray | None = None,
-    ) -> None:
-        """factors: (I,) as from repeat_factors. wide: (I,) True where width >= height; None takes all as alike."""
-        self.factors, self.batch_size, self.seed, self.augment, self.epochs = factors, batch_size, seed, augment, epochs
-        self.wide = np.ones(len(factors), dtype=np.bool_) if wide is None else wide
-        self.epoch_length = max(len(factors), int(factors.sum()))
-        self.steps_per_epoch = max(1, self.epoch_length // batch_size)
-        self.start = 0
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, float]]]:
-        for step in range(self.start, self.steps_per_epoch * self.epochs):
-            epoch, position = divmod(step, self.steps_per_epoch)
-            if position == 0 or step == self.start:
-                order = self._order(epoch)
-            rng = np.random.default_rng((self.seed, epoch, position))
-            low, high = np.log(self.augment.scale)
-            factor = float(np.exp(rng.uniform(low, high)))
-            chosen = order[position * self.batch_size : (position + 1) * self.batch_size]
-            yield [
-                (int(index), int(seed), factor)
-                for index, seed in zip(chosen, rng.integers(2**62, size=len(chosen)), strict=True)
-            ]
-
-    def __len__(self) -> int:
-        return self.steps_per_epoch * self.epochs - self.start
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Every picture floor or ceil of its factor times, the fractions by systematic sampling, shuffled."""
-        rng = np.random.default_rng((self.seed, epoch))
-        times = self.factors.astype(np.int64)
-        fraction, extra = self.factors - times, self.epoch_length - times.sum()
-        reach = np.cumsum(fraction) * (extra / max(fraction.sum(), 1e-12))
-        picked = np.searchsorted(reach, np.arange(extra) + rng.random(), side="right")
-        times[np.minimum(picked, len(times) - 1)] += 1
-        order = rng.permutation(np.repeat(np.arange(len(times)), times))
-        wide = self.wide[order]
-        if wide.all() or not wide.any():
-            return order
-        if rng.random() < 0.5:  # which kind comes last, and loses the pictures that fill no batch
-            wide = ~wide
-        sorted_by_kind = np.concatenate([order[wide], order[~wide]])
-        starts = rng.permutation(self.steps_per_epoch) * self.batch_size
-        return np.concatenate([sorted_by_kind[start : start + self.batch_size] for start in starts])
+def _worker_died(error: Exception, how: str) -> FocalError:
+    error.__traceback__ = None  # its frames hold the loader: while that lives, torch tells of the death again and again
+    return FocalError(
+        f"a process that loads pictures ended unexpectedly ({how})",
+        "often too little memory: --resume with data.workers=0 or a larger schedule.accumulate",
+    )
 
 
 def leave_signals_to_parent(worker: int) -> None:

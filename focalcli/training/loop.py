@@ -1,86 +1,29 @@
 """The training loop: one step after another, evaluation every few epochs, checkpoints, and a clear end.
 
-Shapes: a step sees N pictures with P positive anchors; both losses are sums divided by P of the whole batch, so that an
-image without objects weighs no more than another (TRAPS 11). Sources: Lin et al. 2017, sec. 4.1; Goyal et al. 2017,
-arXiv:1706.02677 (learning rate in proportion to the batch, warm-up).
+What is saved as `last` is always a place to go on from to the same weights: after a step, before the evaluation that
+may follow it (which takes long enough to be killed in), and after that.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch.utils.data import DataLoader
 
 from focalcli.errors import ExitCode, FocalError
-from focalcli.training.data import Batch, BatchKeys, batches
-from focalcli.training.loss import BACKGROUND, IGNORE, box_loss, focal_loss
-from focalcli.training.model import Detector
-
-LOG_EVERY_SECONDS = 10
-SAVE_EVERY_SECONDS = 300  # a kill costs at most this much work
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What is minimised: focal loss + box_weight * box loss. alpha and gamma: one number, or one for each class."""
-
-    alpha: float | Sequence[float]
-    gamma: float | Sequence[float]
-    box: str = "l1"
-    box_weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How it is minimised. lr is already scaled to the batch; milestones are fractions of the run (decay "step")."""
-
-    epochs: int
-    lr: float
-    optimizer: str = "sgd"
-    weight_decay: float = 1e-4
-    momentum: float = 0.9
-    warmup_steps: int = 0
-    decay: str = "cosine"
-    milestones: Sequence[float] = ()
-    lr_gamma: float = 0.1
-    clip_norm: float = 0.0
-    eval_every: int = 1
-    best: str = "AP"
-
-    def lr_at(self, step: int, steps: int) -> float:
-        """Learning rate of a step: linear warm-up, then half a cosine to 0, or steps down at the milestones."""
-        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        if self.decay == "step":
-            return self.lr * warm * self.lr_gamma ** sum(step >= m * steps for m in self.milestones)
-        left = max(0, step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, left)))
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One logged step, averaged since the last one. seconds: training time so far; eta_seconds: what is left of it."""
-
-    step: int
-    steps: int
-    epoch: float
-    loss: float
-    loss_cls: float
-    loss_box: float
-    lr: float
-    grad_norm: float
-    images_per_second: float
-    eta_seconds: float
+from focalcli.training.data import Batch, batches, worker_death_said
+from focalcli.training.metrics import Meter, MetricsLog, StepReport
+from focalcli.training.ranks import Ranks
+from focalcli.training.sampling import BatchKeys
+from focalcli.training.schedule import Schedule
+from focalcli.training.step import Stepper, Update
 
 
 class Display(Protocol):
@@ -91,57 +34,46 @@ class Display(Protocol):
     def note(self, text: str) -> None: ...
 
 
+class Silent:
+    """A display for processes that leave the telling to the first one."""
+
+    def stepped(self, report: StepReport) -> None:
+        pass
+
+    def evaluated(self, epoch: int, metrics: dict[str, Any], best: bool) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; kept in the checkpoint's meta."""
+    """Where a run stands; kept in the checkpoint's meta.
+
+    Attributes:
+        step: steps taken. evaluated: the step of the last evaluation.
+        best, best_epoch: the best score so far. stale: evaluations since then.
+        skipped: steps whose fp16 gradients overflowed.
+    """
 
     step: int = 0
+    evaluated: int = 0
     best: float = -1.0
     best_epoch: int = 0
+    stale: int = 0
+    skipped: int = 0
     train_seconds: float = 0.0
 
 
-def make_optimizer(model: Detector, schedule: Schedule) -> torch.optim.Optimizer:
-    """SGD or AdamW; no weight decay on biases and norms, whose scale it would only fight."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": schedule.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=schedule.lr)
-    return torch.optim.SGD(groups, lr=schedule.lr, momentum=schedule.momentum)
-
-
-def losses(
-    model: Detector, batch: Batch, objective: Objective, autocast: torch.dtype | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(classification, box) losses of a batch, each divided by max(1, positives), in fp32."""
-    device = batch.images.device
-    with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        logits, deltas = model(batch.images)
-    labels = torch.full((logits.shape[0] * logits.shape[1],), BACKGROUND, device=device)
-    labels[batch.ignored] = IGNORE
-    labels[batch.positive] = batch.positive_label
-    positives = max(1, len(batch.positive))
-    classification = focal_loss(logits.flatten(0, 1), labels, objective.alpha, objective.gamma) / positives
-    chosen = deltas.flatten(0, 1)[batch.positive]
-    regression = box_loss(chosen, batch.positive_anchor, batch.positive_box, objective.box) / positives
-    return classification, objective.box_weight * regression
-
-
 def fit(
-    model: Detector,
+    stepper: Stepper,
     loader: DataLoader,
     keys: BatchKeys,
-    objective: Objective,
     schedule: Schedule,
     *,
-    device: torch.device,
-    autocast: torch.dtype | None,
-    optimizer: torch.optim.Optimizer,
     progress: Progress,
-    evaluate: Callable[[], dict[str, Any]],
+    evaluate: Callable[[Callable[[], bool]], dict[str, Any] | None],
     save: Callable[[str, Progress], None],
     image_ids: Sequence[Any],
     log: Path,
@@ -150,79 +82,141 @@ def fit(
     """Train from `progress` to the end.
 
     Args:
-        evaluate: metrics of the model as it stands, names as in ApTable.summary.
+        loader: gives `schedule.accumulate` batches for each step of this process.
+        evaluate: metrics of the model as it stands, names as in ApTable.summary; None when it gave up because the
+            function that it is given, which it asks now and then, said to stop.
         save: writes the checkpoint `last` or `best`.
-        log: the metrics.jsonl of the run; lines of steps after `progress` are dropped first.
+        log: the metrics.jsonl of the run; lines of what comes after `progress` are dropped first.
 
     Returns:
         where the run ended.
 
     Raises:
-        FocalError: loss or gradient is not finite (exit code 3), or a picture cannot be read.
+        FocalError: loss, gradient or weights are not finite (exit code 3), a picture cannot be read, or no memory.
         Interrupted: SIGINT or SIGTERM came; the step was finished and saved.
     """
-    steps = keys.steps_per_epoch * schedule.epochs
+    ranks, spe = stepper.ranks, keys.steps_per_epoch
+    steps = spe * schedule.epochs
     keys.start = progress.step
-    metrics = MetricsLog(log, progress.step)
-    meter = _Meter(schedule, steps, progress, keys.batch_size)
+    story = _Story(schedule, keys, progress, stepper, log, display)
     last_save = time.monotonic()
-    with _stop_requested() as stop:
-        model.train()
-        for step, batch in zip(range(progress.step, steps), batches(loader), strict=False):
-            lr = schedule.lr_at(step, steps)
-            loss_cls, loss_box, norm = _step(model, batch.to(device), objective, schedule, optimizer, lr, autocast)
-            if not math.isfinite(loss_cls + loss_box) or not math.isfinite(norm):
-                raise _diverged(step, lr, loss_cls, loss_box, norm, [image_ids[i] for i in batch.indices.tolist()], log)
-            epoch_ends = (step + 1) % keys.steps_per_epoch == 0
-            epoch = (step + 1) // keys.steps_per_epoch
-            evaluates = epoch_ends and (epoch % schedule.eval_every == 0 or epoch == schedule.epochs)
-            if report := meter.add(step, loss_cls, loss_box, norm, lr, flush=evaluates):
-                metrics.write({"kind": "train", **asdict(report)})
-                display.stepped(report)
-            progress = Progress(step + 1, progress.best, progress.best_epoch, meter.seconds)
-            if evaluates:
-                result = evaluate()
-                model.train()
-                score = result.get(schedule.best) or 0.0
-                is_best = score > progress.best
-                if is_best:
-                    progress = Progress(step + 1, score, epoch, meter.seconds)
-                    save("best", progress)
-                metrics.write({"kind": "eval", "step": step + 1, "epoch": epoch, **result})
-                display.evaluated(epoch, result, is_best)
-                meter.resume()
-            if epoch_ends or stop or time.monotonic() - last_save > SAVE_EVERY_SECONDS:
-                save("last", progress)
-                last_save = time.monotonic()
-            if stop and step + 1 < steps:
-                raise Interrupted(stop[0], step + 1, steps)
-    return progress
+
+    def keep(name: str) -> None:
+        nonlocal last_save
+        if not stepper.is_finite():
+            raise _diverged(log, f"at step {progress.step}: the weights that it left are not finite")
+        save(name, progress)
+        last_save = time.monotonic()
+
+    # closed first, so that no worker is left to die when its death is told
+    with _stop_requested() as stop, worker_death_said(), closing(_steps(loader, schedule.accumulate, ranks)) as source:
+        stepper.model.train()
+        while True:
+            if progress.step > progress.evaluated and schedule.evaluates_after(progress.step, spe):
+                figures = evaluate(lambda: bool(stop))
+                stepper.model.train()
+                if figures is None:
+                    (signum,) = ranks.largest(stop[0] if stop else 0)
+                    raise Interrupted(int(signum), progress.step, steps)
+                progress = _scored(progress, _score(figures, schedule.best), progress.step // spe)
+                story.evaluated(progress, figures)
+                if progress.stale == 0:
+                    keep("best")
+                keep("last")
+            if schedule.patience and progress.stale >= schedule.patience:
+                display.note(f"stopped early: no better {schedule.best} in {progress.stale} evaluations")
+                return progress
+            if progress.step == steps:
+                return progress
+            lr = schedule.lr_at(progress.step, steps)
+            parts = next(source)
+            done = stepper.step(parts, lr, progress.step)
+            if not done.updated and not done.skipped:
+                raise _diverged_step(progress.step, lr, done, _image_ids(parts, image_ids, ranks), log)
+            progress = story.stepped(progress, done, lr)
+            is_due = time.monotonic() - last_save > 60 * schedule.save_minutes
+            signum, is_due = ranks.largest(stop[0] if stop else 0, is_due)
+            is_due = is_due or bool(schedule.save_steps and progress.step % schedule.save_steps == 0)
+            if progress.step % spe == 0 or signum or is_due:
+                keep("last")
+            if signum and progress.step < steps:
+                raise Interrupted(int(signum), progress.step, steps)
 
 
-def _step(
-    model: Detector, batch: Batch, objective: Objective, schedule: Schedule,
-    optimizer: torch.optim.Optimizer, lr: float, autocast: torch.dtype | None,
-) -> tuple[float, float, float]:  # fmt: skip
-    """One update; returns both losses and the gradient norm. The weights stay as they were when one is not finite."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    loss_cls, loss_box = losses(model, batch, objective, autocast)
-    optimizer.zero_grad(set_to_none=True)
-    (loss_cls + loss_box).backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, schedule.clip_norm or math.inf)
-    values = torch.stack([loss_cls.detach(), loss_box.detach(), norm]).tolist()  # the only device sync of the step
-    if all(map(math.isfinite, values)):
-        optimizer.step()
-    return values[0], values[1], values[2]
+def _scored(progress: Progress, score: float, epoch: int) -> Progress:
+    """The progress after an evaluation; stale is 0 when it was the best so far."""
+    if score > progress.best:
+        return replace(progress, evaluated=progress.step, best=score, best_epoch=epoch, stale=0)
+    return replace(progress, evaluated=progress.step, stale=progress.stale + 1)
 
 
-def _diverged(step: int, lr: float, cls: float, box: float, norm: float, image_ids: list[Any], log: Path) -> FocalError:
+class _Story:
+    """What became of steps and evaluations, told to the log and the display; by the first process alone."""
+
+    def __init__(
+        self, schedule: Schedule, keys: BatchKeys, progress: Progress, stepper: Stepper, log: Path, display: Display
+    ) -> None:
+        self.schedule, self.keys, self.stepper, self.display = schedule, keys, stepper, display
+        self.log = MetricsLog(log, progress.step, progress.evaluated) if stepper.ranks.first else None
+        steps = keys.steps_per_epoch * schedule.epochs
+        self.meter = Meter(schedule.epochs, steps, progress.step, progress.train_seconds, keys.batch_size)
+
+    def stepped(self, progress: Progress, done: Update, lr: float) -> Progress:
+        """The progress after the step; a log line when it is time for one, and before every evaluation."""
+        skipped = progress.skipped + done.skipped
+        flush = self.schedule.evaluates_after(progress.step + 1, self.keys.steps_per_epoch)
+        figures = done.loss_cls, done.loss_box, done.grad_norm
+        report = self.meter.add(progress.step, figures, lr, skipped, self.stepper.device, flush=flush)
+        if report and self.log is not None:
+            self.log.write({"kind": "train", **asdict(report)})
+            self.display.stepped(report)
+        return replace(progress, step=progress.step + 1, skipped=skipped, train_seconds=self.meter.seconds)
+
+    def evaluated(self, progress: Progress, figures: dict[str, Any]) -> None:
+        epoch = progress.step // self.keys.steps_per_epoch
+        if self.log is not None:
+            self.log.write({"kind": "eval", "step": progress.step, "epoch": epoch, **figures})
+        self.display.evaluated(epoch, figures, progress.stale == 0)
+        self.meter.resume()
+
+
+def _steps(loader: DataLoader, parts: int, ranks: Ranks) -> Iterator[list[Batch]]:
+    """The parts of one step after another; what goes wrong while one process loads ends them all."""
+    source = batches(loader)
+    while True:
+        error, found = None, []
+        try:
+            found = list(islice(source, parts))
+        except FocalError as raised:
+            error = raised
+        ranks.raise_any(error)
+        yield found
+
+
+def _score(metrics: dict[str, Any], best: str) -> float:
+    """The figure that chooses the best checkpoint; 0 where it is undefined."""
+    kind, _, name = best.partition(":")
+    return (metrics["classes"][name] if kind == "class" else metrics[best]) or 0.0
+
+
+def _image_ids(parts: Sequence[Batch], image_ids: Sequence[Any], ranks: Ranks) -> list[Any]:
+    own = [image_ids[index] for part in parts for index in part.indices.tolist()]
+    return [each for ids in ranks.gathered(own) for each in ids]
+
+
+def _diverged_step(step: int, lr: float, done: Update, image_ids: list[Any], log: Path) -> FocalError:
+    what = (
+        f"at step {step + 1}: loss {done.loss_cls + done.loss_box:g} (class {done.loss_cls:g}, box {done.loss_box:g}), "
+        f"gradient norm {done.grad_norm:g}, lr {lr:g}, images {', '.join(map(str, image_ids))}"
+    )
+    return _diverged(log, what)
+
+
+def _diverged(log: Path, what: str) -> FocalError:
     folder = log.parent / "checkpoints"
     written = any(folder.glob("*.safetensors"))
     return FocalError(
-        f"training diverged at step {step + 1}: loss {cls + box:g} (class {cls:g}, box {box:g}), "
-        f"gradient norm {norm:g}, lr {lr:g}, images {', '.join(map(str, image_ids))}",
+        f"training diverged {what}",
         "lower schedule.lr, lengthen schedule.warmup_steps or set schedule.clip_norm=10; "
         + (f"the last good checkpoint is in {folder}" if written else "no checkpoint was written before"),
         ExitCode.DIVERGED,
@@ -254,77 +248,3 @@ def _stop_requested() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-class _Meter:
-    """Averages between log lines, images/s and ETA from training time alone (evaluation is not counted)."""
-
-    def __init__(self, schedule: Schedule, steps: int, progress: Progress, batch_size: int) -> None:
-        self.steps, self.batch_size, self.epochs = steps, batch_size, schedule.epochs
-        self.first, self.before = progress.step, progress.train_seconds
-        self.seconds = progress.train_seconds
-        self.sums, self.count, self.window = [0.0, 0.0, 0.0], 0, 0.0
-        self.clock = time.monotonic()
-
-    def resume(self) -> None:
-        self.clock = time.monotonic()
-
-    def add(self, step: int, cls: float, box: float, norm: float, lr: float, *, flush: bool) -> StepReport | None:
-        now = time.monotonic()
-        self.seconds += now - self.clock
-        self.window += now - self.clock
-        self.clock = now
-        self.sums = [total + value for total, value in zip(self.sums, (cls, box, norm), strict=True)]
-        self.count += 1
-        if not flush and self.window < LOG_EVERY_SECONDS:
-            return None
-        cls, box, norm = (total / self.count for total in self.sums)
-        speed = self.count * self.batch_size / max(self.window, 1e-9)
-        per_step = (self.seconds - self.before) / (step + 1 - self.first)
-        self.sums, self.count, self.window = [0.0, 0.0, 0.0], 0, 0.0
-        return StepReport(
-            step=step + 1, steps=self.steps, epoch=round((step + 1) / self.steps * self.epochs, 3),
-            loss=cls + box, loss_cls=cls, loss_box=box, lr=lr, grad_norm=norm,
-            images_per_second=speed, eta_seconds=per_step * (self.steps - step - 1),
-        )  # fmt: skip
-
-
-class MetricsLog:
-    """metrics.jsonl: one JSON object a line, each flushed; results.csv: the same evaluations as a table."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        kept = []
-        if path.is_file() and step > 0:
-            lines = (_parsed(line) for line in path.read_text(encoding="utf-8").splitlines())
-            kept = [line for line in lines if line and line["step"] <= step]
-        self.evaluations = [line for line in kept if line["kind"] == "eval"]
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(aside, path)
-
-    def write(self, record: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if record["kind"] == "eval":
-            self.evaluations.append(record)
-            self._write_table()
-
-    def _write_table(self) -> None:
-        flat = [
-            {k: v for k, v in e.items() if k not in ("kind", "classes")}
-            | {f"AP/{n}": v for n, v in e["classes"].items()}
-            for e in self.evaluations
-        ]
-        names = list(dict.fromkeys(name for row in flat for name in row))
-        with self.path.with_name("results.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(flat)
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:  # the line that a kill cut short
-        return None

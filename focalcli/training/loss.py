@@ -1,12 +1,15 @@
 """Focal loss and box loss in torch, on integer labels: no one-hot tensor, closed-form gradient.
 
+On CUDA the focal loss is one kernel (loss_kernel.py) where triton can build it; elsewhere it goes chunk by chunk.
 Source: Lin et al. 2017, arXiv:1708.02002, eq. 5 and appendix B; counterpart in numpy: focal_loss.py.
-Shapes: A anchors of the whole batch, K classes, P positives. Losses are sums in nats; the caller divides by positives.
+Shapes: A anchors of the whole batch, K classes, P positives. Losses are sums in nats over a divisor of the caller's.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -15,11 +18,12 @@ from torchvision.ops import generalized_box_iou_loss
 
 BACKGROUND = -1
 IGNORE = -2
-CHUNK = 1 << 18  # logits at once: the temporaries of a chunk stay in the processor's cache
+CHUNK = 1 << 18  # logits at once for each thread: the temporaries of a chunk stay in the processor's cache
+CHUNK_ELSEWHERE = 1 << 24  # on a device whose operations cost a launch each
 LARGEST_STEP = math.log(1000.0 / 16)  # cap of log size ratios when boxes are decoded, as in torchvision's BoxCoder
 
 
-def focal_loss(logits: Tensor, labels: Tensor, alpha: Any, gamma: Any) -> Tensor:
+def focal_loss(logits: Tensor, labels: Tensor, alpha: Any, gamma: Any, divisor: float = 1.0) -> Tensor:
     """Sum of the sigmoid focal loss over all anchors and classes, eq. 5, computed in fp32 (fp64 for fp64).
 
     Works on any logits, images or not. An anchor of class k is a positive of k and a negative of every other class.
@@ -29,11 +33,13 @@ def focal_loss(logits: Tensor, labels: Tensor, alpha: Any, gamma: Any) -> Tensor
         labels: (A,) int64, the class 0..K-1, BACKGROUND (-1) or IGNORE (-2: counts for nothing).
         alpha: weight of positives in (0, 1), a number or (K,); negatives of class k get 1 - alpha[k].
         gamma: focusing exponent >= 0, a number or (K,); 0 is alpha-weighted cross-entropy.
+        divisor: > 0, what the sum is divided by, as a rule max(1, positives). Divided afterwards, the loss is the
+            same, and its gradient costs another pass over (A, K).
 
     Returns:
-        a scalar in nats. Divide by max(1, positives).
+        a scalar in nats.
     """
-    return _FocalLoss.apply(logits, labels, _per_class(alpha, logits), _per_class(gamma, logits))
+    return _FocalLoss.apply(logits, labels, _per_class(alpha, logits), _per_class(gamma, logits), divisor)
 
 
 def _per_class(value: Any, logits: Tensor) -> Any:
@@ -50,73 +56,101 @@ def _compute_type(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _background(z: Tensor, weight: Any, gamma: Any) -> tuple[Tensor, Tensor]:
-    """Loss of pushing z down, weight * s^gamma * softplus(z) with s = sigmoid(z), and its derivative by z.
-
-    All of it from far = sigmoid(-|z|), which neither overflows nor rounds to 1: softplus(z) = max(z, 0) - log1p(-far).
-    The derivative has no power below gamma, so nothing divides by zero where the sigmoid underflows (0 < gamma < 1).
-    A positive is the same with z = -x.
-    """
-    far = z.abs().neg_().sigmoid_()
-    near = 1 - far
-    below = z < 0
-    s, rest = torch.where(below, far, near), torch.where(below, near, far)  # sigmoid(z) and 1 - sigmoid(z)
-    bend = far.neg_().log1p_().neg_()
-    cost = z.clamp(min=0).add_(bend)
-    factor = _power(s, z, bend, gamma) * weight
-    slope = rest.mul_(cost).mul_(gamma).add_(s).mul_(factor)
-    return cost.mul_(factor), slope
-
-
-def _power(s: Tensor, z: Tensor, bend: Tensor, gamma: Any) -> Tensor:
-    """s^gamma; where no product does it, exp(gamma log s), which costs a tenth of a power."""
-    if isinstance(gamma, float) and gamma in (0.0, 1.0, 2.0):
-        return s ** int(gamma)
-    return z.clamp(max=0).sub_(bend).mul_(gamma).exp_()
-
-
 class _FocalLoss(torch.autograd.Function):
-    """Computes the gradient together with the loss, chunk by chunk: one (A, K) tensor is made, and scaled in place."""
+    """Computes the gradient together with the loss: one (A, K) tensor is made, and scaled in place."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: Any, gamma: Any) -> Tensor:
-        total, ctx.grad = _loss_and_gradient(logits, labels, alpha, gamma)
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, alpha: Any, gamma: Any, divisor: float) -> Tensor:
+        ctx.kernel = _kernel_for(logits)
+        compute = ctx.kernel.loss_and_gradient if ctx.kernel else loss_and_gradient
+        ctx.again = functools.partial(compute, alpha=alpha, gamma=gamma, divisor=divisor)
         ctx.save_for_backward(logits, labels)
-        ctx.alpha, ctx.gamma = alpha, gamma
+        total, ctx.grad = ctx.again(logits, labels)
         return total
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None, None]:
         grad, ctx.grad = ctx.grad, None
         if grad is None:  # a second pass over a graph that was retained: the first one gave its buffer away
-            _, grad = _loss_and_gradient(*ctx.saved_tensors, ctx.alpha, ctx.gamma)
-        return grad.mul_(upstream.to(grad.dtype)), None, None, None
+            _, grad = ctx.again(*ctx.saved_tensors)
+        if ctx.kernel:
+            ctx.kernel.scale(grad, upstream)
+        elif upstream.device.type != "cpu" or upstream != 1:
+            grad.mul_(upstream)
+        return grad.to(ctx.saved_tensors[0].dtype), None, None, None, None
 
 
-def _loss_and_gradient(logits: Tensor, labels: Tensor, alpha: Any, gamma: Any) -> tuple[Tensor, Tensor]:
-    """The summed loss, and its (A, K) derivative by the logits, in their type."""
+def _kernel_for(logits: Tensor) -> Any:
+    """The module of the kernel where it serves, else None."""
+    if not logits.is_cuda or logits.dtype == torch.float64:
+        return None
+    return _tried_kernel(logits.device, logits.shape[1])
+
+
+@functools.cache
+def _tried_kernel(device: torch.device, classes: int) -> Any:
+    """The module of the kernel, if it can be built here and agrees with loss_and_gradient on a small case."""
+    try:
+        from focalcli.training import loss_kernel
+
+        loss_kernel.check(device, classes)
+    except Exception as error:  # no triton, no C compiler for its launcher, a driver or card that it does not know
+        warnings.warn(f"the loss does without its kernel, and slower: {error}", stacklevel=2)
+        return None
+    return loss_kernel
+
+
+def gradient_type(logits: Tensor) -> torch.dtype:
+    """Of the gradient until it is scaled: unscaled, that of an easy background vanishes in fp16 (TRAPS 17)."""
+    return torch.float32 if logits.dtype == torch.float16 else logits.dtype
+
+
+def loss_and_gradient(logits: Tensor, labels: Tensor, alpha: Any, gamma: Any, divisor: float) -> tuple[Tensor, Tensor]:
+    """The loss, and its (A, K) derivative by the logits in gradient_type; arguments as for focal_loss."""
     dtype = _compute_type(logits)
-    grad = torch.empty_like(logits)
+    grad = torch.empty_like(logits, dtype=gradient_type(logits))
     total = torch.zeros((), dtype=torch.float64, device=logits.device)
-    rows = max(1, CHUNK // max(1, logits.shape[1]))
+    chunk_size = CHUNK * torch.get_num_threads() if logits.device.type == "cpu" else CHUNK_ELSEWHERE
+    rows = max(1, chunk_size // max(1, logits.shape[1]))
     for start in range(0, len(logits), rows):
         chunk = slice(start, start + rows)
-        loss, slope = _background(logits[chunk].to(dtype), 1 - alpha, gamma)
+        loss = _background(logits[chunk].to(dtype), (1 - alpha) / divisor, gamma, slope=grad[chunk])
         ignored = (labels[chunk] == IGNORE).nonzero().flatten()
-        loss[ignored], slope[ignored] = 0, 0
-        grad[chunk] = slope
-        total += loss.sum(dtype=torch.float64)
+        loss[ignored], grad[chunk][ignored] = 0, 0
+        total += loss.sum()
 
     anchor = (labels >= 0).nonzero().flatten()
     label = labels[anchor]
     x = logits[anchor, label].to(dtype)
     alpha_p, gamma_p = (v[label] if isinstance(v, Tensor) else v for v in (alpha, gamma))
-    as_background, _ = _background(x, 1 - alpha_p, gamma_p)
-    as_object, slope = _background(-x, alpha_p, gamma_p)
-    grad[anchor, label] = (-slope).to(grad.dtype)
+    slope = torch.empty_like(x)
+    as_background = _background(x, (1 - alpha_p) / divisor, gamma_p, slope=slope)
+    as_object = _background(-x, alpha_p / divisor, gamma_p, slope=slope)
+    grad[anchor, label] = slope.neg_().to(grad.dtype)
     difference = as_object.double() - as_background.double()  # in fp32 an easy positive would vanish beside it
     return (total + difference.sum()).to(dtype), grad
+
+
+def _background(z: Tensor, weight: Any, gamma: Any, *, slope: Tensor) -> Tensor:
+    """Loss of pushing z down, weight * s^gamma * softplus(z) with s = sigmoid(z); `slope` is given its derivative by z.
+
+    The derivative has no power below gamma, so nothing divides by zero where the sigmoid underflows (0 < gamma < 1).
+    A positive is the same with z = -x.
+    """
+    cost = torch.nn.functional.softplus(z, threshold=40)  # above it softplus(z) is z to the last bit, also in fp64
+    s = z.sigmoid()
+    factor = _power(s, gamma) * weight
+    bend = (1 - s).mul_(cost).mul_(gamma).add_(s)
+    torch.mul(bend, factor, out=slope)
+    return cost.mul_(factor)
+
+
+def _power(s: Tensor, gamma: Any) -> Tensor:
+    """s^gamma; where no product does it, exp(gamma log s), which costs a third of a power."""
+    if isinstance(gamma, float) and gamma in (0.0, 1.0, 2.0):
+        return s ** int(gamma)
+    return s.clamp(min=torch.finfo(s.dtype).tiny).log_().mul_(gamma).exp_()
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ class, the best `max_detections` of a picture (Lin et al. 2017, sec. 4.1, with t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +21,20 @@ from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
 from focalcli.detections import Detections
 from focalcli.errors import FocalError
-from focalcli.training.data import InputSize, batches, leave_signals_to_parent, pad, read_image, resized, usable
+from focalcli.training.data import (
+    InputSize,
+    batches,
+    leave_signals_to_parent,
+    pad,
+    read_image,
+    resized,
+    usable,
+    worker_death_said,
+)
+from focalcli.training.device import out_of_memory_said
 from focalcli.training.loss import decode_boxes
 from focalcli.training.model import Detector
+from focalcli.training.ranks import Ranks
 
 CANDIDATES_PER_LEVEL = 1000
 
@@ -34,6 +46,21 @@ class Thresholds:
     score: float = 0.05
     nms_iou: float = 0.5
     max_detections: int = 100
+
+
+class Abandoned(Exception):
+    """What `progress` may raise to give a prediction up."""
+
+
+def no_detections() -> Detections:
+    """What a detector that finds nothing finds."""
+    return Detections(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0))
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """The detections of several processes as one."""
+    fields = zip(*((part.image, part.label, part.boxes, part.scores) for part in parts), strict=True)
+    return Detections(*(np.concatenate(field) for field in fields))
 
 
 def _first_error_or_all(samples: list) -> list | FocalError:
@@ -68,50 +95,57 @@ def predict(
     batch_size: int = 8,
     workers: int = 2,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
 ) -> Detections:
-    """Detections of every picture of the dataset.
+    """Detections of every picture of the dataset, or of this process's share of the batches.
 
     Args:
         categories: (K,) index into dataset.categories of each class of the model.
-        autocast: bfloat16 or None for full precision.
+        autocast: a type of half precision, or None.
         progress: called with pictures done and pictures in all.
+        ranks: this process, when several share the work. No picture comes twice, and each is in the same batch as
+            with one process, so that its padding and its detections are the same (TRAPS 29).
 
     Raises:
         FocalError: a picture is missing or unreadable.
     """
     # pictures of like shape together: least padding, and the same padding whatever order the file has
     aspect = dataset.image_wh[:, 0] / np.maximum(1, dataset.image_wh[:, 1])
-    order = np.argsort(aspect, kind="stable")
+    order = np.argsort(aspect, kind="stable").tolist()
+    chosen = [order[start : start + batch_size] for start in range(0, len(order), batch_size)][ranks.rank :: ranks.size]
     loader = DataLoader(
-        torch.utils.data.Subset(_Resized(dataset, size), order.tolist()),
-        batch_size=batch_size, num_workers=usable(workers), worker_init_fn=leave_signals_to_parent,
-        collate_fn=_first_error_or_all,
+        _Resized(dataset, size), batch_sampler=chosen, num_workers=usable(workers),
+        worker_init_fn=leave_signals_to_parent, collate_fn=_first_error_or_all,
     )  # fmt: skip
     model.eval()
-    found: list[tuple[np.ndarray, ...]] = []
+    found: list[Detections] = []
     done = 0
-    for samples in batches(loader):
-        images = pad([pixels for _, _, pixels in samples]).to(device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None),
-        ):
-            logits, deltas = model(images)
-        grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]]))[0]
-        grid_anchors = torch.from_numpy(anchors.anchors_of(spec, grid)).to(device)
-        counts = (grid[:, 0] * grid[:, 1] * spec.per_cell).tolist()
-        for row, (index, wh, pixels) in enumerate(samples):
-            shape = pixels.shape[1], pixels.shape[0]
-            boxes, scores, labels = _select(logits[row], deltas[row], grid_anchors, counts, shape, thresholds)
-            scale = np.array([wh[0] / shape[0], wh[1] / shape[1]] * 2)
-            xyxy = boxes.cpu().numpy().astype(np.float64) * scale
-            xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
-            found.append((np.full(len(xywh), index), categories[labels.cpu().numpy()], xywh, scores.cpu().numpy()))
-        done += len(samples)
-        if progress is not None:
-            progress(done, len(order))
-    image, label, boxes, scores = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Detections(image.astype(np.int64), label.astype(np.int64), boxes, scores.astype(np.float64))
+    with worker_death_said(), closing(batches(loader)) as source:
+        for samples in source:
+            images = pad([pixels for _, _, pixels in samples]).to(device)
+            with (
+                out_of_memory_said(
+                    images, "a smaller `focal eval --batch-size`, input.min_size or model.width needs less"
+                ),
+                torch.inference_mode(),
+                torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None),
+            ):
+                logits, deltas = model(images)
+            grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]]))[0]
+            grid_anchors = torch.from_numpy(anchors.anchors_of(spec, grid)).to(device)
+            counts = (grid[:, 0] * grid[:, 1] * spec.per_cell).tolist()
+            for row, (index, wh, pixels) in enumerate(samples):
+                shape = pixels.shape[1], pixels.shape[0]
+                boxes, scores, labels = _select(logits[row], deltas[row], grid_anchors, counts, shape, thresholds)
+                scale = np.array([wh[0] / shape[0], wh[1] / shape[1]] * 2)
+                xyxy = boxes.cpu().numpy().astype(np.float64) * scale
+                xywh = np.concatenate([xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+                label, score = categories[labels.cpu().numpy()], scores.cpu().numpy().astype(np.float64)
+                found.append(Detections(np.full(len(xywh), index, np.int64), label.astype(np.int64), xywh, score))
+            done += len(samples)
+            if progress is not None:
+                progress(done, sum(map(len, chosen)))
+    return joined([no_detections(), *found])
 
 
 @torch.inference_mode()

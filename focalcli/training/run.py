@@ -1,68 +1,45 @@
 """One training run from start to end, and a trained detector from a checkpoint: joins the other files of this folder.
 
-Nothing here knows a recipe: cli.py unpacks it. Everything that a later evaluation or resume needs travels in the
+Nothing here knows a recipe: unpack.py does. Everything that a later evaluation or resume needs travels in the
 checkpoint's meta: classes with COCO ids, anchors, sizes, thresholds, loss, counts of the training set, versions.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
+from torch.utils.data import DataLoader
 
-from focalcli import __version__, ap
+from focalcli import evaluation
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Category, Dataset
 from focalcli.detections import Detections
-from focalcli.errors import FocalError
+from focalcli.errors import FocalError, nearest
+from focalcli.files import write_whole
 from focalcli.training import checkpoint, loop
-from focalcli.training.data import Augment, BatchKeys, InputSize, Pictures, repeat_factors, train_loader
+from focalcli.training.classes import labels_of, names_in_words, trained_classes
+from focalcli.training.data import InputSize, Pictures, canvas_of, train_loader
+from focalcli.training.description import Network, Setup, describe, refuse_other_run, versions
+from focalcli.training.device import autocast_type, device_name, pick_device, scaler_of
 from focalcli.training.model import Detector, build_model, first_line, freeze, load_weights
-from focalcli.training.predict import Thresholds, predict
+from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict
+from focalcli.training.ranks import Ranks
+from focalcli.training.sampling import BatchKeys, ClassAware, Repeat, repeat_factors
+from focalcli.training.schedule import make_optimizer
+from focalcli.training.step import Stepper
+
+__all__ = ["Prepared", "Trained", "detect", "load_trained", "pick_device", "prepare", "score", "train"]
 
 CLASS_METRICS_KEPT = "AP"  # what metrics.jsonl keeps of each class at every evaluation
-
-
-@dataclass(frozen=True)
-class Network:
-    """What build_model needs, apart from the classes."""
-
-    backbone: str
-    width: int
-    head_depth: int
-    head_norm: str
-    frozen_batch_norm: bool
-    frozen_eps: float
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that decides a run's result, in plain values."""
-
-    network: Network
-    weights: str
-    trainable_layers: int
-    spec: AnchorSpec
-    size: InputSize
-    augment: Augment
-    repeat_threshold: float
-    objective: loop.Objective
-    prior: float | Sequence[float]
-    schedule: loop.Schedule
-    thresholds: Thresholds
-    batch_size: int
-    workers: int
-    precision: str
-    seed: int
+ALWAYS_DEFINED = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")  # wherever there is an object
+CLASSES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -77,77 +54,46 @@ class Trained:
     meta: Mapping[str, Any]
 
 
-def trained_classes(train: Dataset) -> tuple[Category, ...]:
-    """The classes to train: every category with an object in train. A category without any is a ghost (TRAPS 13).
+@dataclass(frozen=True)
+class Prepared:
+    """A training before its first step."""
 
-    Raises:
-        FocalError: no object at all.
+    stepper: Stepper
+    keys: BatchKeys
+    pictures: Pictures
+    loader: DataLoader
+
+
+def prepare(
+    setup: Setup, model: Detector, train_set: Dataset, labels: np.ndarray, device: torch.device, ranks: Ranks
+) -> Prepared:
+    """Everything that takes steps, for a model that holds the weights to start from (in the first process at least).
+
+    Args:
+        labels: (K of the file,) as from labels_of.
     """
-    classes = tuple(c for c, n in zip(train.categories, train.objects_per_class, strict=True) if n)
-    if not classes:
-        raise FocalError(
-            f"{train.path}: no objects to train on", "expected at least one usable box that is not a crowd"
-        )
-    return classes
-
-
-def labels_of(dataset: Dataset, classes: Sequence[Category], trained_on: str) -> np.ndarray:
-    """(K of the dataset,) index into `classes` of each category, by name; -1 for a category without objects.
-
-    Raises:
-        FocalError: the dataset has objects of other classes, lacks one of `classes`, or has one twice.
-    """
-    index = {category.name: label for label, category in enumerate(classes)}
-    times = Counter(category.name for category in dataset.categories)
-    if twice := [name for name in index if times[name] > 1]:
-        ids = [category.id for category in dataset.categories if category.name == twice[0]]
-        raise FocalError(
-            f"{dataset.path}: categories {', '.join(map(repr, ids))} are all named {twice[0]!r}",
-            "classes are matched by name: merge them or rename all but one (`focal explain F202`)",
-        )
-    unknown = [
-        c.name for c, n in zip(dataset.categories, dataset.objects_per_class, strict=True) if n and c.name not in index
-    ]
-    missing = sorted(index.keys() - {category.name for category in dataset.categories})
-    if unknown or missing:
-        said = [f"it has {_names(unknown)}, unknown to the model"] * bool(unknown)
-        said += [f"it lacks {_names(missing)}"] * bool(missing)
-        raise FocalError(
-            f"{dataset.path}: other classes than {trained_on}: {'; '.join(said)}",
-            f"the trained classes are {_names(list(index))}; classes are matched by name",
-        )
-    return np.array([index.get(category.name, -1) for category in dataset.categories])
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(repr(name) for name in names[:5]) + more
-
-
-def pick_device(name: str) -> torch.device:
-    """cpu, cuda or auto (CUDA when there is one).
-
-    Raises:
-        FocalError: cuda was asked for and is not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise FocalError("--device cuda: torch sees no CUDA device", "check `nvidia-smi`, or leave --device auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def autocast_type(device: torch.device, precision: str) -> torch.dtype | None:
-    """bfloat16 where the device computes in it, None (fp32) elsewhere; `precision` fp32 or bf16 decides by force.
-
-    A CPU without AVX512-BF16 or AMX emulates bf16, which is slower than fp32.
-    """
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bf16" else None
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    has_bf16 = (
-        getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() or getattr(torch.cpu, "_is_amx_tile_supported", bool)()
-    )
-    return torch.bfloat16 if has_bf16 else None
+    schedule = setup.schedule
+    autocast = autocast_type(device, setup.precision)
+    freeze(model, setup.network.backbone, setup.trainable_layers)
+    model.to(device, memory_format=torch.channels_last)
+    stepper = Stepper(
+        model, make_optimizer(model, schedule), setup.objective, device=device, autocast=autocast,
+        scaler=scaler_of(device, autocast), clip_norm=schedule.clip_norm, ema_decay=schedule.ema, ranks=ranks,
+    )  # fmt: skip
+    sampling = setup.sampling
+    if sampling.sampler == "class_aware":
+        sampler: Repeat | ClassAware = ClassAware(train_set, labels)
+    else:
+        sampler = Repeat(repeat_factors(train_set, sampling.repeat_threshold, sampling.repeat_power))
+    keys = BatchKeys(
+        sampler, setup.batch_size, setup.seed, schedule.epochs, scale=setup.augment.scale,
+        wide=train_set.image_wh[:, 0] >= train_set.image_wh[:, 1], parts=schedule.accumulate,
+        canvas=lambda chosen, factor: canvas_of(train_set.image_wh[chosen], setup.size, factor),
+        rank=ranks.rank, ranks=ranks.size,
+    )  # fmt: skip
+    pictures = Pictures(train_set, labels, setup.size, setup.augment)
+    loader = train_loader(pictures, keys, setup.spec, setup.workers, device.type == "cuda")
+    return Prepared(stepper, keys, pictures, loader)
 
 
 def train(
@@ -160,11 +106,13 @@ def train(
     device: torch.device,
     resume: bool,
     display: loop.Display,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
 ) -> loop.Progress:
     """Run or resume a training in `folder`; leaves checkpoints/, metrics.jsonl, results.csv, env.json and dataset.json.
 
     Args:
         recipe: the resolved recipe as plain data, kept in the checkpoint.
+        ranks: this process, when several train together: only the first one touches `folder`.
 
     Raises:
         FocalError: bad input, or the training diverged (exit code 3). loop.Interrupted: stopped by a signal, saved.
@@ -173,50 +121,100 @@ def train(
     train_labels, val_labels = (labels_of(data, classes, str(train_set.path)) for data in (train_set, val_set))
     if not val_set.objects_per_class.any():
         raise FocalError(f"{val_set.path}: no objects to evaluate on", "data.val needs at least one usable box")
-    torch.manual_seed(setup.seed)
-    model = _new_model(setup.network, len(classes), setup.spec, setup.prior)
     meta = describe(setup, classes, train_set, val_set, recipe)
-    last = folder / "checkpoints" / "last.safetensors"
+    refuse_undefined_best(setup.schedule.best, classes, val_set, meta)
+    checkpoints = folder / "checkpoints"
+
+    def found() -> checkpoint.Checkpoint:
+        state = checkpoint.load_last(checkpoints)
+        refuse_other_run(state, meta)
+        return state
+
+    model = new_model(setup, len(classes))
     progress, state = loop.Progress(), None
     if resume:
-        state = checkpoint.load(last)
-        _refuse_other_run(state, meta)
-        model.load_state_dict(state.model)
+        state = ranks.once(found)
+        model.load_state_dict(state.weights)
         progress = loop.Progress(**state.meta["progress"])
-        display.note(f"resuming {last} after step {progress.step}")
-    elif loaded := load_weights(model, setup.weights, setup.network.backbone, setup.network.head_norm):
-        display.note(_loaded_in_words(loaded))
-    freeze(model, setup.network.backbone, setup.trainable_layers)
-    model.to(device, memory_format=torch.channels_last)
-    optimizer = loop.make_optimizer(model, setup.schedule)
+        display.note(f"resuming {state.path} after step {progress.step}")
+    elif loaded := ranks.once(lambda: fill_model(setup, model)):
+        display.note(loaded)
+    ready = prepare(setup, model, train_set, train_labels, device, ranks)
+    stepper = ready.stepper
     if state is not None:
-        checkpoint.restore_optimizer(optimizer, state.optimizer)
+        checkpoint.restore_optimizer(stepper.optimizer, state.optimizer)
+        if stepper.ema is not None:
+            stepper.ema.load(state.model)
+        if stepper.scaler is not None and state.meta.get("scaler"):
+            stepper.scaler.load_state_dict(state.meta["scaler"])
+    expected = dict(zip((c.name for c in classes), ready.keys.objects_per_epoch(train_set, train_labels), strict=True))
+    display.note(f"an epoch shows {_counts_in_words(expected)}")
+    if ranks.first:
+        env = {"device": device_name(device), "autocast": str(stepper.autocast), "processes": ranks.size}
+        _write_json(folder / "env.json", env | versions())
+        facts = {"classes": meta["classes"], "objects_per_epoch": expected}
+        _write_json(folder / "dataset.json", meta["data"] | facts)
 
-    factors = repeat_factors(train_set, setup.repeat_threshold)
-    wide = train_set.image_wh[:, 0] >= train_set.image_wh[:, 1]
-    keys = BatchKeys(factors, setup.batch_size, setup.seed, setup.augment, setup.schedule.epochs, wide)
-    pictures = Pictures(train_set, train_labels, setup.size, setup.augment)
-    autocast = autocast_type(device, setup.precision)
-    _write_json(folder / "env.json", {"device": _device_name(device), "autocast": str(autocast), **_versions()})
-    _write_json(folder / "dataset.json", meta["data"] | {"classes": meta["classes"]})
+    def evaluate(stopped: Callable[[], bool]) -> dict[str, Any] | None:
+        def look(*_: int) -> None:
+            if stopped():
+                raise Abandoned
 
-    def evaluate() -> dict[str, Any]:
-        found = predict(
-            model, val_set, _categories(val_labels, len(classes)), setup.spec, setup.size, setup.thresholds,
-            device=device, autocast=autocast, workers=setup.workers,
-        )  # fmt: skip
-        table = score(val_set, found, meta)
-        return {**table.summary, "classes": {c.name: getattr(c, CLASS_METRICS_KEPT) for c in table.classes}}
+        own, error = None, None
+        with nullcontext() if stepper.ema is None else stepper.ema.in_place():
+            ranks.align(model)
+            try:
+                own = predict(
+                    model, val_set, categories_of(val_labels, len(classes)), setup.spec, setup.size, setup.thresholds,
+                    device=device, autocast=stepper.autocast, workers=setup.workers, progress=look, ranks=ranks,
+                )  # fmt: skip
+            except FocalError as raised:
+                error = raised
+            except Abandoned:
+                pass
+        ranks.raise_any(error)
+        parts = ranks.gathered(own)
+        if any(part is None for part in parts):
+            return None
+        return ranks.once(lambda: _figures(score(val_set, joined(parts), meta)))
 
     def save(name: str, where: loop.Progress) -> None:
-        path = folder / "checkpoints" / f"{name}.safetensors"
-        checkpoint.save(path, model, {**meta, "progress": asdict(where)}, optimizer if name == "last" else None)
+        average = None if stepper.ema is None else stepper.ema.tensors
+        scaler = {} if stepper.scaler is None else {"scaler": stepper.scaler.state_dict()}
+        content = {**meta, "progress": asdict(where), **scaler}
+        to_resume = {"optimizer": stepper.optimizer, "keep": setup.schedule.keep} if name == "last" else {}
+        path = checkpoints / f"{name}.safetensors"
+        ranks.once(lambda: checkpoint.save(path, model, content, average=average, **to_resume))
 
     return loop.fit(
-        model, train_loader(pictures, keys, setup.spec, setup.workers, device.type == "cuda"), keys,
-        setup.objective, setup.schedule, device=device, autocast=autocast, optimizer=optimizer, progress=progress,
-        evaluate=evaluate, save=save, image_ids=train_set.image_ids, log=folder / "metrics.jsonl", display=display,
+        stepper, ready.loader, ready.keys, setup.schedule, progress=progress, evaluate=evaluate, save=save,
+        image_ids=train_set.image_ids, log=folder / "metrics.jsonl", display=display,
     )  # fmt: skip
+
+
+def refuse_undefined_best(best: str, classes: Sequence[Category], val_set: Dataset, meta: Mapping[str, Any]) -> None:
+    """Raises FocalError when the metric that shall choose the best checkpoint has no value on the validation set."""
+    kind, _, name = best.partition(":")
+    if kind == "class":
+        names = [category.name for category in classes]
+        if name not in names:
+            near = nearest(name, names)
+            hint = f"did you mean class:{near}?" if near else f"the trained classes are {names_in_words(names)}"
+            raise FocalError(f"eval.best: no class {name!r} with objects in the training set", hint)
+        counts = dict(zip(val_set.class_names, val_set.objects_per_class, strict=True))
+        if not counts[name]:
+            raise FocalError(
+                f"eval.best: {val_set.path} has no object of {name!r} to score", "choose AP or another class"
+            )
+    elif best not in ALWAYS_DEFINED and score(val_set, no_detections(), meta).summary[best] is None:
+        raise FocalError(
+            f"eval.best: {best} is undefined on {val_set.path}: it has no such objects",
+            "choose AP or another metric",
+        )
+
+
+def _figures(table: evaluation.ApTable) -> dict[str, Any]:
+    return {**table.summary, "classes": {c.name: getattr(c, CLASS_METRICS_KEPT) for c in table.classes}}
 
 
 def load_trained(path: Path, device: torch.device) -> Trained:
@@ -229,7 +227,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     try:
         spec = AnchorSpec(**{key: tuple(value) for key, value in saved.meta["anchors"].items()})
         classes = tuple(Category(**entry) for entry in saved.meta["classes"])
-        model = _new_model(Network(**saved.meta["network"]), len(classes), spec, 0.01)
+        model = _build(Network(**saved.meta["network"]), len(classes), spec, 0.01)
         model.load_state_dict(saved.model)
         size, thresholds = InputSize(**saved.meta["input"]), Thresholds(**saved.meta["thresholds"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -258,7 +256,7 @@ def detect(
     return predict(
         trained.model,
         dataset,
-        _categories(labels, len(trained.classes)),
+        categories_of(labels, len(trained.classes)),
         trained.spec,
         trained.size,
         trained.thresholds,
@@ -270,7 +268,7 @@ def detect(
     )
 
 
-def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any]) -> ap.ApTable:
+def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any], *, rounds: int = 0) -> evaluation.ApTable:
     """The AP table with the counts that the checkpoint's training set had; ghost categories are left out.
 
     Scores what the saved file will hold (`rounded`), so that scoring that file again gives the same numbers.
@@ -278,77 +276,33 @@ def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any]) -> 
     counts = meta["data"]["train"]
     names = {entry["name"] for entry in meta["classes"]}
     labels = [label for label, category in enumerate(dataset.categories) if category.name in names]
-    return ap.evaluate(
-        dataset, detections.rounded(), n_train=counts["objects"], images_train=counts["images"], labels=labels
+    return evaluation.evaluate(
+        dataset,
+        detections.rounded(),
+        n_train=counts["objects"],
+        images_train=counts["images"],
+        labels=labels,
+        rounds=rounds,
     )
 
 
-def describe(
-    setup: Setup, classes: Sequence[Category], train_set: Dataset, val_set: Dataset, recipe: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The checkpoint's meta, but for the progress."""
-    return {
-        "classes": [asdict(category) for category in classes],
-        "network": asdict(setup.network),
-        "anchors": {"sizes": list(setup.spec.sizes), "ratios": list(setup.spec.ratios)},
-        "input": asdict(setup.size),
-        "thresholds": asdict(setup.thresholds),
-        "loss": asdict(setup.objective) | {"prior": setup.prior},
-        "training": {
-            "trainable_layers": setup.trainable_layers,
-            "augment": asdict(setup.augment),
-            "repeat_threshold": setup.repeat_threshold,
-            "batch_size": setup.batch_size,
-            "seed": setup.seed,
-            "schedule": asdict(setup.schedule),
-        },
-        "data": {"train": _data_facts(train_set), "val": _data_facts(val_set)},
-        "recipe": dict(recipe),
-        "versions": _versions(),
-    }
+def new_model(setup: Setup, num_classes: int) -> Detector:
+    """The setup's network with the random weights of its seed."""
+    torch.manual_seed(setup.seed)
+    return _build(setup.network, num_classes, setup.spec, setup.prior)
 
 
-def _data_facts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "path": str(dataset.path.resolve()),
-        "image_root": str(dataset.image_root.resolve()),
-        "sha256": dataset.sha256,
-        "n_images": len(dataset.image_ids),
-        "objects": dict(zip(dataset.class_names, dataset.objects_per_class.tolist(), strict=True)),
-        "images": dict(zip(dataset.class_names, dataset.images_per_class.tolist(), strict=True)),
-    }
+def fill_model(setup: Setup, model: Detector) -> str | None:
+    """Load the setup's weights into the model; what came of it in words, None when it starts from random ones."""
+    loaded = load_weights(model, setup.weights, setup.network.backbone, setup.network.head_norm)
+    return loaded and _loaded_in_words(loaded)
 
 
-def _refuse_other_run(saved: checkpoint.Checkpoint, meta: Mapping[str, Any]) -> None:
-    """Raises FocalError when anything that decides the weights is not as in the run to resume.
-
-    Left free: paths, workers, precision, thresholds, and how often it is evaluated.
-    """
-
-    def decisive(meta: Mapping[str, Any]) -> dict[str, Any]:
-        training = dict(meta.get("training", {}))
-        schedule = training.pop("schedule", {})
-        return {
-            **{key: meta.get(key) for key in ("classes", "network", "anchors", "input", "loss")},
-            **{f"data.{split}": meta.get("data", {}).get(split, {}).get("sha256") for split in ("train", "val")},
-            **training,
-            **{f"schedule.{key}": value for key, value in schedule.items() if key != "eval_every"},
-        }
-
-    old, new = decisive(saved.meta), decisive(json.loads(json.dumps(meta)))
-    differs = [key for key in new if old.get(key) != new[key]]
-    if differs:
-        raise FocalError(
-            f"{saved.path}: cannot be resumed, the run it belongs to had other {', '.join(differs)}",
-            "resume with the recipe and data that it was started with, or start anew under another name",
-        )
-
-
-def _new_model(network: Network, num_classes: int, spec: AnchorSpec, prior: float | Sequence[float]) -> Detector:
+def _build(network: Network, num_classes: int, spec: AnchorSpec, prior: float | Sequence[float]) -> Detector:
     return build_model(num_classes=num_classes, anchors_per_cell=spec.per_cell, prior=prior, **asdict(network))
 
 
-def _categories(labels: np.ndarray, num_classes: int) -> np.ndarray:
+def categories_of(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """(K,) index into the dataset's categories of each trained class: the inverse of labels_of."""
     inverse = np.zeros(num_classes, dtype=np.int64)
     inverse[labels[labels >= 0]] = np.flatnonzero(labels >= 0)
@@ -366,21 +320,15 @@ def _loaded_in_words(loaded: Any) -> str:
     return text
 
 
-def _versions() -> dict[str, str]:
-    return {
-        "focal": __version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}"
+def _counts_in_words(counts: Mapping[str, float]) -> str:
+    """The most frequent classes first, and at the end the rarest."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ordered if len(ordered) <= CLASSES_SHOWN else [*ordered[: CLASSES_SHOWN - 3], *ordered[-3:]]
+    words = [f"{name} {count:,.0f}" for name, count in shown]
+    if len(shown) < len(ordered):
+        words.insert(-3, f"{len(ordered) - len(shown)} more")
+    return ", ".join(words)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), "--runs")
