@@ -12,6 +12,7 @@ import random
 import subprocess
 import sys
 import threading
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -236,17 +237,25 @@ def test_iscrowd_is_understood_in_every_spelling(write_coco, value):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1, column 1"),
+        ("", "is empty"),
+        (" \n", "is empty"),
         ("[]", "a list is what detections look like"),
-        ("3", "it is a int"),
+        ("3", "it is a number"),
+        ("null", "it is null"),
+        ('"x"', "it is text"),
         ("{}", "no list `images`"),
         ('{"images": [], "annotations": [], "categories": []}', "no images"),
         ('{"images": [{"id": null}], "annotations": [], "categories": []}', "no images that can be used"),
         ('{"images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": []}', "no categories"),
-        ('{"images": [], "annotations": {}, "categories": []}', "no list `annotations`"),
+        ('{"images": [], "annotations": {}, "categories": []}', "`annotations` is an object, not a list"),
+        ('{"images": null, "annotations": [], "categories": []}', "`images` is null, not a list"),
+        ('{"images": [], "images": null, "annotations": [], "categories": []}', "no images"),
         ("{'images': []}", "line 1, column 2"),
         ("[" * 100_000, "nested too deeply"),
-        ('{"images": [{"id": ' + "9" * 5000 + "}]}", "not COCO"),
+        ('{"images": [{"id": ' + "9" * 5000 + "}]}", "not COCO (a number of more than 4,300 digits)"),
+        ('{"images": [{"id": true}], "annotations": [], "categories": []}', "image number 0: `id` is true"),
+        ('{"images": [{"id": Infinity}], "annotations": [], "categories": []}', "`id` is Infinity"),
+        ('{"images": [null], "annotations": [], "categories": []}', "image number 0: it is null, not an object"),
     ],
 )
 def test_file_that_is_not_coco_is_refused_with_the_reason(tmp_path, text, said):
@@ -256,6 +265,24 @@ def test_file_that_is_not_coco_is_refused_with_the_reason(tmp_path, text, said):
     with pytest.raises(FocalError) as error:
         coco.load(path)
     assert str(path) in error.value.message and said in f"{error.value.message} {error.value.hint}"
+
+
+def test_zip_archive_is_refused_as_one(tmp_path):
+    """Roboflow and CVAT hand out datasets as zip archives."""
+    path = tmp_path / "dataset.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train/_annotations.coco.json", "{}")
+    with pytest.raises(FocalError, match="is a zip archive") as error:
+        coco.load(path)
+    assert "unpack it" in error.value.hint
+
+
+@pytest.mark.parametrize("key", ["id", "image_id"])
+def test_true_is_no_id_and_no_place(write_coco, key):
+    """Python's True is an int; in JSON it is not a number."""
+    (defect,) = coco.load(write_coco([{}, {key: True}])).defects
+    assert defect.code == "F004" and f"`{key}` is true" in defect.text
+    assert True not in (defect.image_id if key == "image_id" else None, defect.annotation_id if key == "id" else None)
 
 
 def test_truncated_file_says_where_and_that_it_was_cut(tmp_path):
@@ -766,7 +793,7 @@ HOSTILE = {  # what, and what is said of it
     "key": (lambda: b'{"' + b"k" * (64 * MB), "a key of more than 16 MB"),
     "string below an unknown key": (lambda: b'{"info": "' + b"x" * (64 * MB) + b'"}', "no list `images`"),
     "number below an unknown key": (lambda: b'{"info": ' + b"1" * (32 * MB), "a number of more than 16 MB"),
-    "white space": (lambda: b" " * (64 * MB), "expecting value"),
+    "white space": (lambda: b" " * (64 * MB), "is empty"),
     "list of lists below an unknown key": (lambda: b'{"info": [' + b"[]," * (16 * MB) + b"[]]}", "no list `images`"),
     "quote too many": (lambda: b'{"images": [{"id": 1"}' + b',{"id": "a"}' * (4 * MB), "line 1, column 21"),
 }
@@ -801,7 +828,8 @@ def test_file_of_nothing_but_wrong_entries_is_refused_before_they_fill_the_memor
     monkeypatch.setattr(records, "MOST_DEFECTS", 1000)
     path = tmp_path / "a.json"
     path.write_text(f'{{"images": [{"1, " * 5000}1]}}')
-    with pytest.raises(FocalError, match="more than 1,000 defects in its images; the first: image number 0: it is int"):
+    said = "more than 1,000 defects in its images; the first: image number 0: it is a number"
+    with pytest.raises(FocalError, match=said):
         coco.load(path, chunk_bytes=100)
 
 

@@ -13,7 +13,7 @@ from test_audit import audited
 
 from focalcli import coco
 from focalcli.anchors import AnchorSpec
-from focalcli.audit import TERMS, audit, imbalance
+from focalcli.audit import RULES, TERMS, audit, imbalance
 from focalcli.audit.figures import AREA_EDGES, ASPECT_EDGES, HEAT_CELLS, MOST_TOGETHER, PERCENTILES, SIDE_EDGES
 from focalcli.errors import FocalError
 
@@ -136,6 +136,14 @@ def test_heat_counts_the_boxes_over_each_cells_centre(write_coco, boxes):
         across, down = (x / 300 <= centre) & (centre < (x + w) / 300), (y / 600 <= centre) & (centre < (y + h) / 600)
         expected += down[:, None] & across
     assert (np.array(heat) == expected).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_heat_leaves_out_boxes_beyond_all_measure(write_coco):
+    """In a picture of unknown size a box can be of any: 24 cells times 1e308 is no number."""
+    image = {"id": 1, "file_name": "a.jpg"}
+    (split,) = audited(write_coco([{"bbox": [1e308, 0, 1e300, 1e-300]}], [image])).splits
+    assert split.n_objects == 1 and np.sum(split.layout.heat) == 0
 
 
 def test_objects_per_image_counts_empty_pictures_too(write_coco):
@@ -279,3 +287,8 @@ def test_aspect_page_tells_the_iou_of_long_boxes_right(n):
     inter = np.minimum(1, width) * np.minimum(n, 2 * width)
     best = (inter / (n + 2 * width**2 - inter)).max()
     assert best == pytest.approx(1 / ((2 * n) ** 0.5 - 1), abs=1e-3)
+
+
+def test_thin_box_page_tells_the_best_iou_right():
+    """That bound for the box of 20:1 which the page speaks of."""
+    assert f"at most {1 / (40**0.5 - 1):.2f}," in RULES["F111"].why

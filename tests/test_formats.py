@@ -81,6 +81,14 @@ def test_a_file_gets_what_stdout_would_and_stdout_nothing(format, bad_file, tmp_
     assert written.stderr.startswith("failed: findings of severity error or worse: F101")
 
 
+def test_a_dash_is_stdout(bad_file, tmp_path, monkeypatch):
+    """As for most tools, and as `-` is stdin; no file is called so."""
+    monkeypatch.chdir(tmp_path)
+    printed = focal("audit", bad_file, "-f", "json", exit_code=1).stdout
+    assert focal("audit", bad_file, "-f", "json", "-o", "-", exit_code=1).stdout == printed
+    assert not (tmp_path / "-").exists()
+
+
 def test_a_file_that_cannot_be_written_or_is_the_input_is_refused(bad_file, tmp_path):
     before = bad_file.read_bytes()
     mistake("audit", bad_file, "-f", "json", "-o", bad_file, says="this is what the audit reads")

@@ -18,10 +18,10 @@ IMAGE = {"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}
 CATEGORY = {"id": 1, "name": "cat"}
 NOT_DATASETS = {
     "nothing there": (None, "no such file"),
-    "empty": ("", "not JSON"),
+    "empty": ("", "is empty"),
     "cut short": ('{"images": [', "cut short"),
     "random bytes": (bytes(range(128, 256)), "not UTF-8"),
-    "a number": ("4", "it is a int"),
+    "a number": ("4", "it is a number"),
     "another object": ('{"a": 1}', "no list `images`"),
     "detections": ('[{"image_id": 1, "category_id": 1, "bbox": [1, 1, 2, 2], "score": 1}]', "it is a list"),
     "no images": (json.dumps({"images": [], "annotations": [], "categories": [CATEGORY]}), "no images"),
@@ -122,6 +122,7 @@ def test_anchor_sizes_are_five_ascending_numbers(sizes, world):
 
 def test_the_short_side_is_not_above_the_long_one(world):
     mistake("audit", world / "data", "--min-size", 900, "--max-size", 800, says="--min-size 900 is above")
+    mistake("audit", world / "data", "--min-size", 1400, says="is above --max-size 1333", hint="give both")
 
 
 def test_a_size_beyond_memory_is_no_traceback(world):

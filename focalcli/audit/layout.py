@@ -32,8 +32,8 @@ def _heat(dataset: Dataset) -> Ints:
     per_px = HEAT_CELLS / np.maximum(dataset.image_wh, 1)  # (I, 2)
     cells = []
     for corner, axis in zip(dataset.boxes_xyxy.T, (0, 1, 0, 1), strict=True):
-        place = corner * per_px[:, axis][dataset.box_image]
-        cells.append(np.ceil(place[used] - 0.5).astype(np.int64))  # the first centre at or after it
+        place = corner[used] * per_px[:, axis][dataset.box_image[used]]
+        cells.append(np.ceil(place - 0.5).astype(np.int64))  # the first centre at or after it
     x0, y0, x1, y1 = cells
     width = HEAT_CELLS + 1
     corners = np.zeros(width * width, dtype=np.int64)

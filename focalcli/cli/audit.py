@@ -76,7 +76,8 @@ def audit(
     ] = None,
     format: Annotated[AuditFormat, typer.Option("--format", "-f", help="How to print it.")] = AuditFormat.table,
     output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", help="Write it to this file, and nothing to stdout.")
+        Optional[Path],
+        typer.Option("--output", "-o", help="Write it to this file, and nothing to stdout; - is stdout."),
     ] = None,
 ) -> None:
     """Show how imbalanced a dataset is, and what is wrong in it.
@@ -87,6 +88,7 @@ def audit(
     from focalcli.audit import gates, selection
     from focalcli.splits import load_splits
 
+    output = None if output == Path("-") else output
     wanted = selection.wanted(select or (), ignore or ())
     for option, limit in (("--max-head-tail", max_head_tail), ("--max-background", max_background)):
         if limit is not None and not math.isfinite(limit):
@@ -138,7 +140,8 @@ def _network(
         spec = AnchorSpec(_five_sizes(anchor_sizes), spec.ratios)
     short, long = min_size or short, max_size or long
     if short > long:
-        raise FocalError(f"--min-size {short} is above --max-size {long}", "the long side is at least the short one")
+        hint = "the long side is at least the short one: give both, such as --min-size 800 --max-size 1333"
+        raise FocalError(f"--min-size {short} is above --max-size {long}", hint)
     return spec, short, long, loss
 
 

@@ -108,11 +108,14 @@ def _read_lists(source: Source) -> dict[str, RecordReader]:
 def _walk(source: Source, second: SecondHalf | None) -> dict[str, RecordReader]:
     lists = readers(source.name)
     found: set[str] = set()
+    others: dict[str, str] = {}
     scanner, first_keys = Scanner(source), []
     for key in scanner.outline():
         first_keys += [key] * (len(first_keys) < 6)
-        if key not in lists or scanner.peek() != b"[":
+        if key not in lists:
             scanner.skip()
+        elif scanner.peek() != b"[":
+            others.setdefault(key, scanner.skip())
         elif key in found:
             hint = "put the entries of both into one list: most programs read only the last, some only the first"
             raise FocalError(f"{source.name}: the key `{key}` is there twice", hint)
@@ -121,8 +124,10 @@ def _walk(source: Source, second: SecondHalf | None) -> dict[str, RecordReader]:
             scanner.records(lists[key], second if key == "annotations" else None)
     for key in lists:
         if key not in found:
+            keys = f"no list `{key}`; its keys: {', '.join(first_keys) or 'none'}"
+            problem = f"`{key}` is {others[key]}, not a list" if key in others else keys
             raise FocalError(
-                f"{source.name}: not a COCO dataset (no list `{key}`; its keys: {', '.join(first_keys) or 'none'})",
+                f"{source.name}: not a COCO dataset ({problem})",
                 "expected an object with the lists `images`, `annotations` and `categories`",
             )
     return lists

@@ -6,11 +6,13 @@ code of the audit's rule.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from focalcli.coco.dataset import Defect, Id
+from focalcli.coco.scan import kind_of
 
 Note = Callable[[str, str], None]
 ReadValues = Callable[[dict[str, Any], Note], dict[str, Any]]
@@ -32,24 +34,28 @@ def read(
         values = entry if isinstance(entry, dict) else {}
         image_id = values.get("id" if kind == "image" else "image_id")
         place = {
-            "image_id": image_id if isinstance(image_id, Id) else None,
-            "annotation_id": values.get("id") if kind == "annotation" and isinstance(values.get("id"), Id) else None,
+            "image_id": image_id if _is_id(image_id) else None,
+            "annotation_id": values.get("id") if kind == "annotation" and _is_id(values.get("id")) else None,
         }
         try:
             if not isinstance(entry, dict):
-                raise _Unusable("F004", f"it is {type(entry).__name__}, not an object")
+                raise _Unusable("F004", f"it is {kind_of(entry)}, not an object")
             yield values_of(entry, lambda code, text, place=place: defects.append(Defect(code, text, **place)))
         except _Unusable as problem:
             code, text = problem.args
             defects.append(Defect(code, f"{kind} number {index}: {text}" if not any(place.values()) else text, **place))
 
 
+def _is_id(value: Any) -> bool:
+    return isinstance(value, Id) and not isinstance(value, bool)
+
+
 def _id(values: dict[str, Any], key: str) -> Id:
     value = values.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    if not _is_id(value):
         if isinstance(value, float) and value.is_integer():
             return int(value)
-        found = "missing" if value is None else repr(value)[:40]
+        found = "missing" if value is None else json.dumps(value)[:40]
         raise _Unusable("F004", f"`{key}` is {found}, expected a whole number")
     return value
 
@@ -82,16 +88,16 @@ def image_values(values: dict[str, Any], note: Note) -> dict[str, Any]:
 def annotation_values(values: dict[str, Any], note: Note) -> dict[str, Any]:
     box = values.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
-        found = "missing" if box is None else f"{len(box)} numbers" if isinstance(box, list) else repr(box)[:40]
+        found = "missing" if box is None else f"{len(box)} numbers" if isinstance(box, list) else json.dumps(box)[:40]
         raise _Unusable("F102", f"`bbox` is {found}, expected [x, y, width, height]")
     numbers = tuple(map(_number, box))
     if None in numbers:
-        raise _Unusable("F102", f"`bbox` {str(box)[:60]} is not four numbers")
+        raise _Unusable("F102", f"`bbox` {json.dumps(box)[:60]} is not four numbers")
     if any(isinstance(value, str) for value in box):
         note("F105", f"`bbox` holds text: {box}")
     area = _number(values.get("area"))
     if values.get("area") is not None and (area is None or not math.isfinite(area)):
-        note("F106", f"`area` is {values['area']!r:.40}; width x height is used")
+        note("F106", f"`area` is {json.dumps(values['area'])[:40]}; width x height is used")
         area = math.inf  # not missing, which would be another defect
     elif isinstance(values.get("area"), str):
         note("F105", f"`area` is text: {values['area']!r}")

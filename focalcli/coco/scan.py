@@ -72,13 +72,16 @@ class Scanner:
         Raises:
             FocalError: it is no object.
         """
-        if self.peek() != b"{":
+        first = self.peek()
+        if not first:
+            raise FocalError(f"{self._source.name}: is empty", EXPECTED)
+        if first != b"{":
             kind = self.skip()
             self._end()
             hint = "expected an object with the lists `images`, `annotations` and `categories`"
-            if kind == "list":
+            if kind == "a list":
                 hint += "; a list is what detections look like: `focal eval DETECTIONS.json DATASET`"
-            raise FocalError(f"{self._source.name}: not a COCO dataset (it is a {kind})", hint)
+            raise FocalError(f"{self._source.name}: not a COCO dataset (it is {kind})", hint)
         self._at += 1
         separator = b"," if self.peek() != b"}" else b"}"
         self._at += separator == b"}"
@@ -106,14 +109,14 @@ class Scanner:
                 return b""
 
     def skip(self) -> str:
-        """Pass over one value; returns what Python calls its type."""
+        """Pass over one value; returns what JSON calls it, as `kind_of`."""
         first = self.peek()
         if first in (b"[", b"{"):
             self._skip_nested()
-            return "list" if first == b"[" else "dict"
+            return "a list" if first == b"[" else "an object"
         if first == b'"':
             self._skip_string()
-            return "str"
+            return "text"
         return self._skip_scalar()
 
     def records(self, reader: Reader, elsewhere: Elsewhere | None = None) -> None:
@@ -254,11 +257,11 @@ class Scanner:
         if end - self._at > MOST_BYTES:
             self._refuse_size("number")
         try:
-            kind = type(json.loads(self._text(end))).__name__
+            kind = kind_of(json.loads(self._text(end)))
         except json.JSONDecodeError:
             self._fail(self._at, "expecting value", cut=end == len(self._buffer))
         except ValueError:  # Python refuses to read whole numbers of more than 4300 digits
-            kind = "int"
+            kind = "a number"
         self._at = end
         return kind
 
@@ -316,8 +319,9 @@ class Scanner:
             self._fail(self._at + _bytes(text[: error.pos]) - 1, error.msg, cut=cut)
         except RecursionError:
             self._refuse_nesting()
-        except ValueError as error:  # Python refuses to read whole numbers of more than 4300 digits
-            raise FocalError(f"{self._source.name}: not COCO ({error})", EXPECTED) from None
+        except ValueError:  # Python's own limit
+            message = f"{self._source.name}: not COCO (a number of more than 4,300 digits)"
+            raise FocalError(message, EXPECTED) from None
 
     def _refuse_depth(self, depths: npt.NDArray[np.int64]) -> None:
         if depths.size and depths.max() > MOST_DEPTH:
@@ -341,6 +345,13 @@ class Scanner:
             end = f"; the file ends at line {last[0]}: it was cut short" if last else "; it was cut short"
         message = f"{self._source.name}: not JSON ({where}: {problem.lower()}{end})"
         raise FocalError(message, f"{EXPECTED}; copy or export it again") from None
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls a value: "a list", "an object", "text", "a number", "true", "false" or "null"."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return {list: "a list", dict: "an object", str: "text"}.get(type(value), "a number")
 
 
 def _bytes(text: str) -> int:

@@ -19,7 +19,7 @@ from focalcli.errors import FocalError
 
 STDIN = Path("-")
 CHUNK_BYTES = 1 << 19  # from 64 KiB to 4 MiB there is hardly a difference in time
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it starts with
@@ -47,9 +47,12 @@ class Source:
         """The text; of a plain file also from an offset on, between two characters.
 
         Raises:
-            FocalError: missing, unreadable, a damaged gzip file, or no text. Not at once: while it is read.
+            FocalError: missing, unreadable, a damaged gzip file, a zip archive, or no text. Not at once: while it is
+                read.
         """
         head, raw = _headed(self._raw(start))
+        if head.startswith(_ZIP):
+            raise FocalError(f"{self.name}: is a zip archive", "unpack it, and give its folder or the COCO JSON in it")
         return self._utf8(self._gunzip(raw) if head.startswith(_GZIP) else raw, start)
 
     def plain_bytes(self) -> int | None:

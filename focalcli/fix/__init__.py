@@ -175,5 +175,7 @@ def _read(source: Path, images: Path | None, folder: Path) -> tuple[Path, Docume
         return root, Document.of(json.loads(text), text)
     except RecursionError:
         raise FocalError(f"{source}: JSON nested too deeply to be COCO", "expected a COCO JSON file") from None
-    except ValueError as error:  # a number of more than 4300 digits under a key that the loader skips
-        raise FocalError(f"{source}: not COCO ({error})", "expected a COCO JSON file") from None
+    except ValueError:  # Python's own limit, under a key that the loader skips
+        raise FocalError(
+            f"{source}: not COCO (a number of more than 4,300 digits)", "expected a COCO JSON file"
+        ) from None

@@ -46,7 +46,7 @@ def _plain(value: Any) -> Id:
 
 def few(words: Sequence[str], limit: int = 4) -> str:
     """The first few, and how many more."""
-    more = f" and {len(words) - limit} more" if len(words) > limit else ""
+    more = f" and {len(words) - limit:,} more" if len(words) > limit else ""
     return ", ".join(words[:limit]) + more
 
 

@@ -42,7 +42,7 @@ RULES = (
     ),
     Rule(
         "F105", "number-as-text", "warning", "record",
-        what="A number or an id written as text on one side of the file only.",
+        what="A number written as text, or an id that is text on one side of the file only.",
         why="Some tools read it, some crash, and some compare \"9\" with \"10\" as words. focal reads it as a number.",
         example='"bbox": [633, 202, "39.00", "37.00"], or "image_id": 7 where `images` has "id": "7"',
         fix="write numbers without quotes",
@@ -98,7 +98,7 @@ RULES = (
         "F111", "thin-box", "info", "annotation",
         what="A box more than 20 times as long as it is wide.",
         why="RetinaNet's anchors have sides of 1:2 to 2:1; the best of them overlaps a box of 20:1 with an IoU of "
-        "about 0.1, so the box is rescued at best. It may be a pole, a crack or a slip of the mouse.",
+        "at most 0.19, so the box is rescued at best. It may be a pole, a crack or a slip of the mouse.",
         example="'crack': a box of 612 x 14 px",
         fix="look at a few; draw slips again, and for a class that is thin add anchor ratios (`anchors.ratios`)",
         source="Lin et al. 2017, arXiv:1708.02002, sec. 4 (ratios 1:2, 1:1, 2:1); IoU of two boxes that share a centre",

@@ -82,6 +82,6 @@ RULES = (
         "background when ids are used as labels. focal numbers classes afresh and keeps the ids beside them.",
         example="'with_mask', which has 3,184 objects, is category 0",
         fix="nothing for focal; count category ids from 1 if other tools read the file",
-        source="torchvision FasterRCNN: \"the background is always class 0\"",
+        source="torchvision roi_heads.py, assign_targets_to_proposals: the label of background is 0",
     ),
 )  # fmt: skip

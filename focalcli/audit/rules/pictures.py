@@ -97,7 +97,7 @@ RULES = (
         why="Each tool turns it into RGB by a formula of its own, some inverted, mostly without the colour profile: "
         "training and use can see different colours.",
         example="'poster.jpg' is CMYK",
-        fix="convert it to RGB with its colour profile (`mogrify -colorspace sRGB`)",
+        fix="convert it to RGB with its colour profile (`mogrify -profile sRGB.icc`)",
         source="Pillow's convert('RGB') ignores profiles; Adobe's JPEGs store CMYK inverted (libjpeg.txt)",
     ),
     Rule(
