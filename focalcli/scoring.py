@@ -1,6 +1,6 @@
 """Detections of a file or of a checkpoint -> AP table with the training's counts beside it, and the files it leaves.
 
-    evaluate = of_file | of_checkpoint -> Evaluation -> save
+    evaluate = of_file | of_checkpoint -> Evaluation (-> why each class has its AP) -> save
 
 torch is imported for a checkpoint only: any detector's results are scored without it.
 """
@@ -12,7 +12,7 @@ import io
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,11 +29,26 @@ Counting = Callable[[str, int], AbstractContextManager[Callable[[int, int], None
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """Which figures to compute.
+
+    Attributes:
+        engine: of AP and AR. rounds: of the bootstrap over images; 0 leaves the intervals out.
+        why: the diagnosis too.
+    """
+
+    engine: evaluation.Engine = "focal"
+    rounds: int = 0
+    why: bool = False
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """An AP table, and what it is of.
 
     Attributes:
         source: the detections or the checkpoint. dataset: what they were scored against.
+        diagnosis: why each class has its AP, where that was wanted.
         found: a checkpoint's detections, None when they came from a file.
         warnings: what makes the numbers differ from what the user may expect.
     """
@@ -41,6 +56,7 @@ class Evaluation:
     table: evaluation.ApTable
     source: Path
     dataset: Dataset
+    diagnosis: evaluation.Diagnosis | None = None
     found: Detections | None = None
     warnings: tuple[str, ...] = ()
 
@@ -48,10 +64,25 @@ class Evaluation:
         """The same with the classes in another order: see ApTable.ordered."""
         return replace(self, table=self.table.ordered(column))
 
+    def with_objects(self, least: int) -> Evaluation:
+        """The same without the classes that have fewer than `least` objects; means and totals stay those of all.
+
+        Raises:
+            FocalError: no class is left.
+        """
+        classes = tuple(entry for entry in self.table.classes if entry.n_val >= least)
+        if not classes:
+            most = max(entry.n_val for entry in self.table.classes)
+            raise FocalError(
+                f"{self.dataset.path}: no class has {least:,} objects; the most is {most:,}", "lower --min-val"
+            )
+        return replace(self, table=replace(self.table, classes=classes))
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the table, and what it was computed from."""
+        """JSON-ready: the table, what it was computed from, and the diagnosis where there is one."""
         of = {"source": str(self.source), "dataset": str(self.dataset.path), "dataset_sha256": self.dataset.sha256}
-        return {**self.table.to_dict(), **of}
+        why = {} if self.diagnosis is None else {"diagnosis": self.diagnosis.to_dict()}
+        return {**self.table.to_dict(), **of, **why}
 
 
 def evaluate(
@@ -60,15 +91,14 @@ def evaluate(
     split: str | None,
     images: Path | None,
     out: Path | None,
-    *,
-    rounds: int = 0,
+    wanted: Wanted,
     **work: Any,
 ) -> tuple[Evaluation, list[str]]:
     """Score detections or a checkpoint, save what came of it, and say what the user should know beside the table.
 
     Args:
         out: where to save; a run on its own validation set is saved in RUN/eval without it, anything else nowhere.
-        rounds: of the bootstrap over images, for the intervals. work: of a checkpoint: see of_checkpoint.
+        work: of a checkpoint: see of_checkpoint.
 
     Raises:
         FocalError: as of_file and of_checkpoint, or `out` cannot be written to.
@@ -78,9 +108,9 @@ def evaluate(
     if folder is not None:
         _refuse_unwritable(folder)
     if is_detections(source):
-        result = of_file(source, dataset, split, images, rounds=rounds)
+        result = of_file(source, dataset, split, images, wanted)
     else:
-        result = of_checkpoint(source, dataset, split, images, rounds=rounds, **work)
+        result = of_checkpoint(source, dataset, split, images, wanted, **work)
     notes = [*result.warnings, *result.table.unlike_pycocotools]
     if folder is not None:
         notes.append(f"saved in {folder}: {', '.join(save(result, folder))}")
@@ -94,9 +124,7 @@ def is_detections(source: Path) -> bool:
     return source.name.lower().endswith((".json", ".json.gz"))
 
 
-def of_file(
-    source: Path, dataset: Path | None, split: str | None, images: Path | None, *, rounds: int = 0
-) -> Evaluation:
+def of_file(source: Path, dataset: Path | None, split: str | None, images: Path | None, wanted: Wanted) -> Evaluation:
     """Score COCO results JSON. Classes are counted in the dataset folder's train split, where it has one.
 
     Raises:
@@ -114,12 +142,12 @@ def of_file(
     warnings = (f"warning: {source}: {percent}",) if percent else ()
     splits = find_splits(dataset) if dataset.is_dir() else {}
     train = next((load(file) for name, file in splits.items() if name.startswith("train")), None)
-    if train is None:
-        return Evaluation(evaluation.evaluate(data, found, rounds=rounds), source, data, warnings=warnings)
-    n_train = dict(zip(train.class_names, train.objects_per_class.tolist(), strict=True))
-    images_train = dict(zip(train.class_names, train.images_per_class.tolist(), strict=True))
-    table = evaluation.evaluate(data, found, n_train=n_train, images_train=images_train, rounds=rounds)
-    return Evaluation(table, source, data, warnings=warnings)
+    counts = {}
+    if train is not None:
+        counts["objects"] = dict(zip(train.class_names, train.objects_per_class.tolist(), strict=True))
+        counts["images"] = dict(zip(train.class_names, train.images_per_class.tolist(), strict=True))
+    table, diagnosis = _score(data, found, wanted, counts, list(range(len(data.categories))))
+    return Evaluation(table, source, data, diagnosis, warnings=warnings)
 
 
 def of_checkpoint(
@@ -127,14 +155,17 @@ def of_checkpoint(
     dataset: Path | None,
     split: str | None,
     images: Path | None,
+    wanted: Wanted,
     *,
     batch_size: int,
     workers: int,
     device: str,
     counting: Counting,
-    rounds: int = 0,
 ) -> Evaluation:
     """Run a checkpoint's detector on a dataset, by default on the one that its training was scored on, and score it.
+
+    Ghost categories, which it was not trained on, are left out. What is scored is what the saved file will hold
+    (`rounded`), so that scoring that file again gives the same numbers.
 
     Raises:
         FocalError: no readable checkpoint, no dataset, or one of other classes.
@@ -152,8 +183,27 @@ def of_checkpoint(
     refuse_missing_pictures(data, "--images DIR")
     with counting(f"eval {path}", len(data.image_ids)) as progress:
         found = run.detect(trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress)
-    table = run.score(data, found, trained.meta, rounds=rounds)
-    return Evaluation(table, path, data, found.rounded(), () if warning is None else (warning,))
+    found = found.rounded()
+    names = {entry["name"] for entry in trained.meta["classes"]}
+    labels = [label for label, category in enumerate(data.categories) if category.name in names]
+    table, diagnosis = _score(data, found, wanted, trained.meta["data"]["train"], labels)
+    return Evaluation(table, path, data, diagnosis, found, () if warning is None else (warning,))
+
+
+def _score(
+    data: Dataset, found: Detections, wanted: Wanted, counts: Mapping[str, Mapping[str, int]], labels: list[int]
+) -> tuple[evaluation.ApTable, evaluation.Diagnosis | None]:
+    """`counts`: objects and images of each class in training, where they are known."""
+    table = evaluation.evaluate(
+        data,
+        found,
+        n_train=counts.get("objects"),
+        images_train=counts.get("images"),
+        labels=labels,
+        engine=wanted.engine,
+        rounds=wanted.rounds,
+    )
+    return table, evaluation.diagnose(data, found, labels) if wanted.why else None
 
 
 def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, str | None]:

@@ -57,7 +57,8 @@ def test_version_is_the_package_s():
 @pytest.mark.parametrize(
     "words",
     ["", "recipe", "nonsense", "audit", "audit x --nonsense", "audit x --format xml", "train", "eval", "recipe x",
-     "audit x --min-size 5", "eval x.json x --sort nonsense", "eval x --batch-size 0", "audit a b"],
+     "audit x --min-size 5", "eval x.json x --sort nonsense", "eval x --batch-size 0", "eval x --rounds -1",
+     "eval x --engine other", "audit a b"],
 )  # fmt: skip
 def test_wrong_usage_is_exit_2_with_the_usage_on_stderr(words):
     """DESIGN: exit 2; stdout is the result, and there is none."""
@@ -289,6 +290,46 @@ def test_classes_come_most_frequent_first_and_worst_first_on_demand(own_world):
     for column in model.AP_COLUMNS:
         focal(*words, "--sort", column)
     assert {model.FIELDS.get(name, name) for name in model.AP_COLUMNS} <= set(evaluation.ClassAp.__dataclass_fields__)
+
+
+def test_eval_says_why_on_demand_and_keeps_it(world, tmp_path):
+    """In words below the table, in full in json and in metrics.json; nothing of it without --why."""
+    words = ("eval", world / "scored/predictions.coco.json", world / "data")
+    shown = focal(*words, "--why", "--out", tmp_path).stdout
+    assert shown.startswith(focal(*words).stdout) and "AP50 that each kind of error costs" in shown
+    printed = one_json(focal(*words, "--why", "-f", "json").stdout)
+    assert printed["diagnosis"]["kind"] == "diagnosis" and "diagnosis" not in one_json(
+        focal(*words, "-f", "json").stdout
+    )
+    assert one_json((tmp_path / "metrics.json").read_text()) == printed
+    of_run = focal("eval", world / "runs/r/checkpoints/best.safetensors", "--why", "-f", "json", "--workers", 0).stdout
+    assert one_json(of_run)["diagnosis"] == printed["diagnosis"]
+
+
+def test_eval_with_the_referee_gives_the_same(world):
+    """pycocotools computes AP and AR; to the last bit."""
+    words = ("eval", world / "scored/predictions.coco.json", world / "data", "-f", "json")
+    assert focal(*words, "--engine", "pycocotools").stdout == focal(*words).stdout
+
+
+def test_eval_has_intervals_unless_told_otherwise(world):
+    words = ("eval", world / "scored/predictions.coco.json", world / "data")
+    table = one_json(focal(*words, "-f", "json").stdout)
+    assert table["bootstrap_rounds"] == 200 and table["intervals"]["AP50"]
+    assert one_json(focal(*words, "-f", "json", "--rounds", 0).stdout)["intervals"]["AP50"] is None
+    assert "interval" in focal(*words).stdout and "interval" not in focal(*words, "--rounds", 0).stdout
+    mistake(*words, "--rounds", 0, "--sort", "interval", says="no intervals")
+
+
+def test_eval_shows_only_classes_with_enough_objects(world):
+    """Seven squares and one cross in val; the last row stays that of both."""
+    words = ("eval", world / "scored/predictions.coco.json", world / "data")
+    all_rows, result = focal(*words).stdout, focal(*words, "--min-val", 2, "--why")
+    assert rows_of_table(result.stdout)[:2] == ["square", "all"] and "cross:" not in result.stdout
+    last = next(line for line in all_rows.splitlines() if line.startswith("all"))
+    assert last in result.stdout and "1 of 2 classes are not shown" in result.stderr
+    assert len(one_json(focal(*words, "--min-val", 2, "-f", "json").stdout)["classes"]) == 1
+    mistake(*words, "--min-val", 8, says="no class has 8 objects; the most is 7", hint="--min-val")
 
 
 def test_the_saved_predictions_of_a_checkpoint_score_the_same(world):

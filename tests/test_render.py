@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import re
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from command import process
 from rich.console import Console
+from tiny_detections import dataset_of
 
 from focalcli import coco, evaluation
 from focalcli.anchors import AnchorSpec
@@ -143,5 +146,64 @@ def test_ap_table_is_x100_with_na_for_classes_without_objects(write_coco, capsys
     print_ap(table, rendering.make_console())
     out = capsys.readouterr().out
     cat = next(line.split() for line in out.splitlines() if line.startswith("cat"))
-    assert cat[:6] == ["cat", "rare", "7", "1", "1", "100.0"]
+    assert cat[:6] == ["cat", "rare", "7", "*1", "1", "100.0"]
     assert "n/a (0 objects)" in out and "x100" in out and "APr 100.0, APc -, APf -" in out
+
+
+def scored(boxes: int, found: int, rounds: int = 0) -> evaluation.ApTable:
+    """`boxes` objects of a class, one to a picture, of which `found` are found, each surer than the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = dataset_of(Path(folder), [(0, [10, 10, 50, 50], n) for n in range(boxes)], boxes)
+    numbers = np.arange(found)
+    box = np.tile([10.0, 10, 50, 50], (found, 1))
+    return evaluation.evaluate(dataset, Detections(numbers, 0 * numbers, box, 0.9 - numbers / 100), rounds=rounds)
+
+
+def printed_ap(table: evaluation.ApTable, width: int | None = None, **options) -> str:
+    stream = io.StringIO()
+    console = rendering.make_console(file=stream)
+    if width is not None:
+        console = Console(file=stream, width=width, force_terminal=True, color_system=None, markup=False, emoji=False)
+    print_ap(table, console, **options)
+    return stream.getvalue()
+
+
+def test_ap_table_shows_the_operating_point_and_what_it_is():
+    """30 objects, of which 20 are found without a mistake: F1 is best at the last of them, 0.9 - 0.19, with recall 2/3
+    and F1 2 x 1 x 2/3 / (1 + 2/3) = 0.8."""
+    out = printed_ap(scored(30, 20))
+    cell = next(line.split() for line in out.splitlines() if line.startswith("cell"))
+    assert cell[-4:] == ["0.710", "100.0", "66.7", "80.0"]
+    assert "threshold: score of the best F1" in out and "interval" not in out
+
+
+def test_ap_table_shows_intervals_where_they_were_asked_for():
+    table = scored(30, 20, rounds=50)
+    low, high = table.classes[0].AP50_low, table.classes[0].AP50_high
+    out = printed_ap(table)
+    assert out.count(f"{100 * low:.1f}-{100 * high:.1f}") == 2 and "95 %, by 50 draws of the images" in out
+
+
+@pytest.mark.parametrize(("objects", "marked"), [(24, True), (25, False)])
+def test_ap_table_marks_classes_with_few_objects_and_says_why(objects, marked):
+    """TRAPS 36: FEW_OBJECTS is 25; a class without any says n/a instead."""
+    out = printed_ap(scored(objects, 20))
+    assert (f"*{objects}" in out) is marked and ("*: fewer than 25 objects" in out) is marked and "*0" not in out
+
+
+def test_ap_table_of_some_classes_keeps_the_totals_of_all():
+    table = scored(30, 20)
+    out = printed_ap(table, shown=table.classes[:1])
+    rows = [[line.split() for line in text.splitlines()] for text in (out, printed_ap(table))]
+    assert [row[0] for row in rows[0][2:4]] == ["cell", "all"] and rows[0][3] == rows[1][5]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 250])
+def test_ap_table_in_a_narrow_terminal_keeps_what_matters_most(width):
+    out = printed_ap(scored(30, 20, rounds=20), width)
+    assert max(map(len, out.splitlines())) <= width and "…" not in out
+    words = out.split()
+    header = words[: words.index("cell")]
+    assert {"class", "n_val", "AP", "AP50"} <= set(header)
+    assert {"interval", "recall", "precision"} <= set(header) or width < 80
+    assert ("left out of this" in " ".join(words)) is (width < 250)

@@ -29,11 +29,21 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-AP_COLUMNS = ["class", "n_train", "n_val", "found", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR100"]
+class Engine(str, Enum):
+    focal = "focal"
+    pycocotools = "pycocotools"
+
+
+AP_COLUMNS = [
+    "class", "n_train", "n_val", "found", "AP", "AP50", "interval", "AP75", "APs", "APm", "APl", "AR100", "threshold",
+    "precision", "recall", "F1",
+]  # fmt: skip
 # an Enum, so that a wrong column is refused before a detector runs for minutes
 ApColumn = Enum("ApColumn", {name: name for name in AP_COLUMNS}, type=str)
 DEFAULT_RUNS = Path("runs")
-FIELDS = {"class": "name", "found": "detections"}  # of ApColumn: those that ClassAp calls otherwise
+# of ApColumn: those that ClassAp calls otherwise
+FIELDS = {"class": "name", "found": "detections", "interval": "AP50_low"}
+ROUNDS = 200  # the ends of an interval then vary by a twentieth of its width from seed to seed (bccd, face_mask)
 
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
@@ -148,6 +158,18 @@ def evaluate(
             case_sensitive=False,
         ),
     ] = None,
+    min_val: Annotated[
+        int, typer.Option(min=0, help="Show only classes with this many objects or more; totals stay those of all.")
+    ] = 0,
+    why: Annotated[
+        bool, typer.Option("--why", help="Say what each class loses AP50 to: kinds of error, confusion, calibration.")
+    ] = False,
+    rounds: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Of the bootstrap, for 95 % intervals; 0 leaves them out.")
+    ] = ROUNDS,
+    engine: Annotated[
+        Engine, typer.Option(help="What computes AP and AR; pycocotools is the slow referee.")
+    ] = Engine.focal,
     out: Annotated[
         Optional[Path],
         typer.Option(
@@ -164,21 +186,31 @@ def evaluate(
     from focalcli import scoring
     from focalcli.render.progress import counting, print_notes
 
+    if sort is not None and sort.value == "interval" and not rounds:
+        raise FocalError("--sort interval: there are no intervals with --rounds 0", "leave --rounds out")
     if not scoring.is_detections(source):
         with boundary.importing():
             import focalcli.training.run  # noqa: F401
     result, notes = scoring.evaluate(
-        source, dataset, split, images, out,
+        source, dataset, split, images, out, scoring.Wanted(engine.value, rounds, why),
         batch_size=batch_size, workers=workers, device=device.value, counting=counting,
     )  # fmt: skip
     result = result.ordered(sort and FIELDS.get(sort.value, sort.value))
+    shown = result.with_objects(min_val)
+    if hidden := len(result.table.classes) - len(shown.table.classes):
+        notes.insert(0, f"--min-val {min_val}: {hidden:,} of {len(result.table.classes):,} classes are not shown")
     if format is Format.table:
         from focalcli.render.ap_table import print_ap
         from focalcli.render.console import make_console
 
-        print_ap(result.table, make_console(), f"{result.source} on {result.dataset.path}")
+        console = make_console()
+        print_ap(result.table, console, f"{result.source} on {result.dataset.path}", shown.table.classes)
+        if result.diagnosis is not None:
+            from focalcli.render.diagnosis import print_diagnosis
+
+            print_diagnosis(result.diagnosis, shown.table.classes, console)
     else:
-        print_data(result.to_dict, result.table.to_rows, format)
+        print_data(shown.to_dict, shown.table.to_rows, format)
     print_notes(notes)
 
 

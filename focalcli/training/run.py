@@ -268,7 +268,7 @@ def detect(
     )
 
 
-def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any], *, rounds: int = 0) -> evaluation.ApTable:
+def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any]) -> evaluation.ApTable:
     """The AP table with the counts that the checkpoint's training set had; ghost categories are left out.
 
     Scores what the saved file will hold (`rounded`), so that scoring that file again gives the same numbers.
@@ -277,12 +277,7 @@ def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any], *, 
     names = {entry["name"] for entry in meta["classes"]}
     labels = [label for label, category in enumerate(dataset.categories) if category.name in names]
     return evaluation.evaluate(
-        dataset,
-        detections.rounded(),
-        n_train=counts["objects"],
-        images_train=counts["images"],
-        labels=labels,
-        rounds=rounds,
+        dataset, detections.rounded(), n_train=counts["objects"], images_train=counts["images"], labels=labels
     )
 
 
