@@ -42,7 +42,7 @@ def test_a_missing_file_and_a_folder_are_said_to_be_so(tmp_path):
     [
         ("[{", "not JSON \\(line 1, column 3.*cut short", "again"),
         ("hello", "not JSON", "again"),
-        ('"hello"', "holds str, not detections", "again"),
+        ('"hello"', "holds text, not detections", "again"),
         (ground_truth([]), "an object \\(its keys: images, annotations, categories\\)", "focal eval DETECTIONS.json"),
         ({"predictions": []}, "an object \\(its keys: predictions\\)", "the list alone"),
         ([[1, 2, 3]], "detection number 0 is list", "one object for each"),
