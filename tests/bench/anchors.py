@@ -1,7 +1,7 @@
 """Time the exact assignment of anchors to every box of a dataset: numpy, machine code, and torchvision on a sample.
 
-    python tests/bench/generate.py coco /tmp/bench/coco.json
-    python tests/bench/anchors.py /tmp/bench/coco.json
+    python tests/bench/generate.py coco coco.json
+    python tests/bench/anchors.py coco.json
 
 Each way runs in a process of its own and prints what it took from having the boxes in memory: `seconds` to the counts,
 imports and compilation included, `count` the counting alone. The first run of the compiled way finds nothing kept from

@@ -1,8 +1,8 @@
 """Time and peak memory of the audit and of its loading, against pycocotools' loading alone, as a markdown table.
 
-    python tests/bench/generate.py coco /tmp/bench/coco.json
-    python tests/bench/generate.py lvis /tmp/bench/lvis.json
-    python tests/bench/audit.py /tmp/bench/coco.json /tmp/bench/lvis.json
+    python tests/bench/generate.py coco coco.json
+    python tests/bench/generate.py lvis lvis.json
+    python tests/bench/audit.py coco.json lvis.json
 
 Every figure is of a process of its own, from start to end, imports included. The programs take turns, so that what else
 the machine does meets all of them. Of several rounds the median is printed, of memory (ru_maxrss) the largest; that is

@@ -1,7 +1,7 @@
 """Write the two big COCO files that the speed of loading and auditing is measured on, the same bytes every time.
 
-    python tests/bench/generate.py coco /tmp/bench/coco.json   # 118,287 pictures, 860,001 boxes, 80 classes, 450 MB
-    python tests/bench/generate.py lvis /tmp/bench/lvis.json   # 100,000 pictures, 1,270,141 boxes, 1,203 classes, 1 GB
+    python tests/bench/generate.py coco coco.json   # 118,287 pictures, 860,001 boxes, 80 classes, 450 MB
+    python tests/bench/generate.py lvis lvis.json   # 100,000 pictures, 1,270,141 boxes, 1,203 classes, 1 GB
 
 What is true of the originals: the numbers of pictures, boxes and classes, the share of small, medium and large objects
 (41, 34 and 24 %, by `area`: https://cocodataset.org/#detection-eval), boxes per picture (7.3 with a long tail, some
