@@ -33,7 +33,7 @@ from PIL import Image
 
 from focalcli import audit as auditing
 from focalcli import demo, evaluation
-from focalcli.cli import model
+from focalcli.cli import evaluate
 
 COMMANDS = (
     "audit", "fix", "recommend", "train", "eval", "demo", "explain", "recipe check", "recipe show", "recipe schema",
@@ -286,10 +286,10 @@ def test_classes_come_most_frequent_first_and_worst_first_on_demand(own_world):
     assert rows_of_table(focal(*words, "--sort", "CLASS").stdout)[:2] == ["cross", "square"]
     assert focal(*words, "--sort", "class", "-f", "csv").stdout.splitlines()[1].startswith("cross")
     header = next(line for line in focal(*words).stdout.splitlines() if line.startswith("class"))
-    assert [name for name in header.split() if name != "group"] == model.AP_COLUMNS
-    for column in model.AP_COLUMNS:
+    assert [name for name in header.split() if name != "group"] == evaluate.AP_COLUMNS
+    for column in evaluate.AP_COLUMNS:
         focal(*words, "--sort", column)
-    assert {model.FIELDS.get(name, name) for name in model.AP_COLUMNS} <= set(evaluation.ClassAp.__dataclass_fields__)
+    assert {evaluate.FIELDS.get(name, name) for name in evaluate.AP_COLUMNS} <= set(evaluation.ClassAp.__dataclass_fields__)
 
 
 def test_eval_says_why_on_demand_and_keeps_it(world, tmp_path):

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from focalcli import __version__, boundary
-from focalcli.cli import audit, explain, fix, model, recipe
+from focalcli.cli import audit, demo, evaluate, explain, fix, recipe, recommend, train
 
 app = typer.Typer(
     help="What class imbalance does to your detector, and the focal loss that answers it.\n\n"
@@ -26,10 +26,10 @@ app = typer.Typer(
 # in the order of `focal --help`
 app.command()(audit.audit)
 app.command()(fix.fix)
-app.command()(model.recommend)
-app.command()(model.train)
-app.command("eval")(model.evaluate)
-app.command()(model.demo)
+app.command()(recommend.recommend)
+app.command()(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command()(demo.demo)
 app.command()(explain.explain)
 app.add_typer(recipe.app, name="recipe")
 

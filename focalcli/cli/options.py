@@ -17,6 +17,13 @@ class Format(str, Enum):
     csv = "csv"
 
 
+class Device(str, Enum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DEFAULT_RUNS = Path("runs")
 DatasetArgument = Annotated[
     Path,
     typer.Argument(
@@ -34,6 +41,8 @@ OverridesArgument = Annotated[
 ImagesOption = Annotated[
     Optional[Path], typer.Option("--images", help="Folder of the pictures, when not beside the JSON.")
 ]
+RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")]
 SelectOption = Annotated[
     Optional[list[str]],
