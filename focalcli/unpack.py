@@ -9,9 +9,10 @@ from typing import Any
 
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Category, Dataset
-from focalcli.errors import FocalError, nearest
+from focalcli.errors import FocalError
 from focalcli.files import write_whole
 from focalcli.recipe import Recipe, absolute, as_dict, dump
+from focalcli.recommend.per_class import by_name, foreground_of, varied_alpha, varied_gamma
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
 from focalcli.training import loop, run, trial
 from focalcli.training.augment import Augment
@@ -24,6 +25,7 @@ from focalcli.training.predict import Thresholds
 from focalcli.training.ranks import joined, local_device
 from focalcli.training.schedule import Schedule
 from focalcli.training.step import Objective
+from focalcli.training.tensorboard import require_tensorboard
 
 
 def train(
@@ -35,16 +37,20 @@ def train(
     title: str,
     again: str,
     display: Callable[[Path, bool], Any],
+    tensorboard: bool = False,
 ) -> int:
     """Train as a recipe says, in runs/<name>; returns the exit code: 0, or 128 + n when signal n stopped it.
 
     Args:
         device: auto, cpu or cuda. title: the comment on top of the recipe that the run keeps.
         again: the command that resumes the run, for the user. display: render.progress.TrainingDisplay.
+        tensorboard: keep TensorBoard's event file too.
 
     Raises:
         FocalError: bad input or environment, or the training diverged (exit code 3).
     """
+    if tensorboard:
+        require_tensorboard()
     train_set, val_set, setup, target = _unpacked(recipe, device)
     resolved = absolute(recipe)
     with joined(target) as ranks, ExitStack() as stack:
@@ -58,6 +64,7 @@ def train(
             end = run.train(
                 setup, train_set, val_set, folder,
                 recipe=as_dict(resolved), device=target, resume=resume, display=shown, ranks=ranks,
+                tensorboard=tensorboard,
             )  # fmt: skip
         except loop.Interrupted as stopped:
             shown.note(f"{stopped}; go on with `{again}`")
@@ -127,6 +134,9 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
     weights = model.weights
     if weights not in ("coco", "imagenet", "none"):
         weights = str(recipe.resolve(weights))
+    spec = AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios))
+    size = InputSize(recipe.input.min_size, recipe.input.max_size)
+    objects = [n for n in train_set.objects_per_class.tolist() if n]  # of each trained class
     return Setup(
         network=Network(
             backbone=model.backbone,
@@ -138,8 +148,8 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
         ),
         weights=weights,
         trainable_layers=5 if weights == "none" else model.trainable_layers,  # a random layer must not stay random
-        spec=AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios)),
-        size=InputSize(recipe.input.min_size, recipe.input.max_size),
+        spec=spec,
+        size=size,
         augment=Augment(
             flip=data.flip,
             vertical_flip=data.vertical_flip,
@@ -151,8 +161,14 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
         ),
         sampling=Sampling(data.sampler, data.repeat_threshold, data.repeat_power),
         objective=Objective(
-            alpha=per_class(loss.alpha, classes, "loss.alpha"),
-            gamma=per_class(loss.gamma, classes, "loss.gamma"),
+            alpha=varied_alpha(
+                per_class(loss.alpha, classes, "loss.alpha"),
+                loss.alpha_by,
+                objects,
+                loss.beta,
+                lambda: foreground_of(train_set, spec, size.min_size, size.max_size),
+            ),
+            gamma=varied_gamma(per_class(loss.gamma, classes, "loss.gamma"), loss.gamma_by, objects, loss.gamma_factor),
             box=loss.box,
             box_weight=loss.box_weight,
         ),
@@ -182,25 +198,14 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
         workers=data.workers,
         precision=schedule.precision,
         seed=schedule.seed,
+        cache=data.cache and str(recipe.resolve(data.cache)),
+        compile=schedule.compile,
     )
 
 
 def per_class(value: float | Mapping[str, float], classes: Sequence[Category], key: str) -> float | list[float]:
     """One number, or one for each class in order; `default` serves the classes that a mapping does not name."""
-    if not isinstance(value, Mapping):
-        return value
-    names = [category.name for category in classes]
-    for name in value:
-        if name != "default" and name not in names:
-            near = nearest(name, names)
-            raise FocalError(
-                f"{key}: no class {name!r} with objects in the training set",
-                f"did you mean {near!r}?" if near else f"its classes are {', '.join(names[:8])}",
-            )
-    missing = [name for name in names if name not in value]
-    if missing and "default" not in value:
-        raise FocalError(f"{key}: no value for class {missing[0]!r}", "name every class, or add `default`")
-    return [value.get(name, value.get("default", 0.0)) for name in names]
+    return by_name(value, [category.name for category in classes], key)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional
 
 from focalcli.anchors import AnchorSpec
 from focalcli.training.augment import Augment, Draw, draw, flipped, inside, recoloured
-from focalcli.training.data import Collate, Pictures, canvas_of, target_wh
+from focalcli.training.data import Collate, Pictures, canvas_of, pad, target_wh
 from focalcli.training.sampling import BatchKeys, ClassAware, Key, Repeat, repeat_factors
 
 BOTH = np.array([0, 1])
@@ -31,7 +31,7 @@ def test_colours_change_as_in_torchvision(which, factor):
     """torchvision.transforms.v2.functional.adjust_*, to within the rounding of a grey level or two."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     names = ("brightness", "contrast", "saturation")
-    ours = np.array(recoloured(Image.fromarray(pixels), tuple(factor if name == which else 1.0 for name in names)))
+    ours = recoloured(pixels, tuple(factor if name == which else 1.0 for name in names))
     peer = getattr(functional, f"adjust_{which}")(torch.from_numpy(pixels).permute(2, 0, 1), factor)
     np.testing.assert_allclose(ours.astype(int), peer.permute(1, 2, 0).numpy().astype(int), atol=2)
 
@@ -151,6 +151,28 @@ def test_a_batch_is_as_large_as_its_canvas(tmp_path):
     pictures = Pictures(dataset, BOTH, SIZE, PLAIN)
     batch = Collate(AnchorSpec())([pictures[Key(0, 1, 1.0, (100, 64))]])
     assert batch.images.shape == (1, 3, 64, 128)
+
+
+def test_a_window_is_cut_and_then_resized_as_in_torchvision(tmp_path):
+    """torchvision.transforms.v2.functional.resized_crop of the decoded picture; nothing outside the window shows."""
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    dataset = dataset_of(tmp_path, {"a.png": (120, 90)})
+    augment = Augment(flip=0.0, crop=1.0)
+    pictures, whole = Pictures(dataset, BOTH, SIZE, augment), torch.from_numpy(noise).permute(2, 0, 1)
+    for seed in range(10):
+        x, y, right, bottom = draw(augment, seed, (120, 90), np.zeros((0, 4))).window
+        seen = pictures[Key(0, seed)].image
+        peer = functional.resized_crop(whole, y, x, bottom - y, right - x, list(seen.shape[:2]))
+        assert np.array_equal(seen, peer.permute(1, 2, 0).numpy())
+
+
+def test_a_flipped_picture_reaches_the_batch_flipped():
+    """The picture and its mirror image, side by side in a batch: numpy's flip as the outside number."""
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    across, down = (flipped(pixels, np.zeros((0, 4)), Draw(*which))[0] for which in ((True, False), (False, True)))
+    batch = pad([pixels, across, down]).permute(0, 2, 3, 1)[:, :30, :40].numpy()
+    assert np.array_equal(batch, np.stack([pixels, pixels[:, ::-1], pixels[::-1]]))
 
 
 def test_flipping_twice_changes_nothing():

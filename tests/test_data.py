@@ -348,8 +348,8 @@ class FixedHead(nn.Module):
         self.logits = nn.Parameter(torch.zeros(*shape, classes))
         self.deltas = nn.Parameter(torch.zeros(*shape, 4))
 
-    def forward(self, _images):
-        return self.logits, self.deltas
+    def forward(self, _images, positive):
+        return self.logits, self.deltas.flatten(0, 1)[positive]
 
 
 def test_a_picture_without_objects_weighs_no_more_than_another():

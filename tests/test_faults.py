@@ -9,16 +9,23 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from command import TINY, draw_dataset, environment, focal
 from tiny_training import CPU, SETUP, Display, assert_same_weights, at_step, draw, lines, stop, train
+from torch.utils.data import DataLoader
 
 from focalcli import coco
 from focalcli.errors import FocalError
 from focalcli.training import checkpoint, loop, metrics, predict, run
+from focalcli.training import data as loading
 from focalcli.training.description import Sampling
 from focalcli.training.schedule import Schedule
 
@@ -259,6 +266,89 @@ def test_a_signal_in_the_very_first_step_finishes_and_saves_it(data, tmp_path, m
     with pytest.raises(loop.Interrupted, match="after step 1 of 8, saved") as stopped:
         train(tmp_path, data)
     assert stopped.value.exit_code == code and steps_done(tmp_path) == 1
+
+
+def stopped_before_it_is_ready(worker: int) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    loading.leave_signals_to_parent(worker)
+
+
+def test_a_signal_does_not_end_a_worker_that_is_not_ready_yet():
+    """torch gives its workers a handler that ends them, some milliseconds before ours can ignore the signal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    loader = DataLoader([1, 2], num_workers=1, worker_init_fn=stopped_before_it_is_ready)
+    assert torch.cat(list(loading.batches(loader))).tolist() == [1, 2]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+class LargePictures(torch.utils.data.Dataset):
+    """More than a pipe holds; each leaves the id of the process that loaded it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        (self.folder / str(os.getpid())).touch()
+        return np.zeros(1 << 20, np.uint8)
+
+
+def load_and_wait(folder: Path) -> None:
+    loader = DataLoader(
+        LargePictures(folder), num_workers=2, collate_fn=list, worker_init_fn=loading.leave_signals_to_parent
+    )
+    source = loading.batches(loader)
+    next(source)
+    time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which processes are there")
+def test_no_worker_outlives_a_killed_process(tmp_path):
+    """SIGKILL of a training or evaluation: its workers would wait for a reader, and hold their memory, for ever."""
+    child = forkserver().Process(target=load_and_wait, args=(tmp_path,))
+    child.start()
+    while len(list(tmp_path.iterdir())) < 2:
+        assert child.is_alive()
+        time.sleep(0.05)
+    time.sleep(0.2)
+    child.kill()
+    child.join()
+    stats = [Path(f"/proc/{file.name}/stat") for file in tmp_path.iterdir()]
+    deadline = time.monotonic() + 30
+    while any(stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z" for stat in stats):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when a worker starts")
+def test_a_signal_while_the_loading_processes_start_is_obeyed_and_nothing_is_lost(tmp_path):
+    """SIGTERM to the whole group, as a cluster sends it, at moments around the start of the workers: 143, and saved."""
+    draw_dataset(tmp_path / "data")
+    focal("recommend", tmp_path / "data", "-o", tmp_path / "r.yaml", "--device", "cpu", *TINY)
+    long = ["data.workers=2", "schedule.epochs=500", "eval.every=500"]
+    for number, delay in enumerate((0, 0.003, 0.01, 0.03)):
+        words = ["train", tmp_path / "r.yaml", *long, f"name={number}", "--runs", tmp_path / "runs", "--device", "cpu"]
+        command = [sys.executable, "-m", "focalcli", *map(str, words)]
+        with subprocess.Popen(
+            command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        ) as child:  # fmt: skip
+            next((line for line in child.stderr if line.startswith("an epoch shows")), None)
+            workers = Path(f"/proc/{child.pid}/task/{child.pid}/children")
+            while child.poll() is None and not workers.read_text():  # from that line on nothing else is started
+                time.sleep(0.0005)
+            assert child.returncode is None, child.stderr.read()
+            time.sleep(delay)
+            os.killpg(child.pid, signal.SIGTERM)
+            said = child.stderr.read()
+        assert child.returncode == 143, said
+        assert "stopped by SIGTERM after step " in said and "--resume" in said
+        assert "Traceback" not in said
+        assert steps_done(tmp_path / "runs" / str(number)) >= 1
+        with pytest.raises(ProcessLookupError):  # no worker outlives it
+            os.killpg(child.pid, 0)
 
 
 def test_a_signal_during_the_evaluation_ends_it_and_the_resumed_run_repeats_it(data, tmp_path, monkeypatch):

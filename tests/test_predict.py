@@ -22,13 +22,19 @@ from focalcli.anchors import AnchorSpec
 from focalcli.errors import FocalError
 from focalcli.training import predict
 from focalcli.training.loss import decode_boxes
-from focalcli.training.predict import Thresholds, _select
+from focalcli.training.predict import Thresholds, _candidates, _select
 from focalcli.training.ranks import Ranks
 
 SPEC = AnchorSpec((16, 32, 64, 128, 256))
 GRID = anchors.grids(np.array([[96, 64]]))[0]
 ANCHORS = torch.from_numpy(anchors.anchors_of(SPEC, GRID))
 COUNTS = (GRID[:, 0] * GRID[:, 1] * SPEC.per_cell).tolist()
+
+
+def selected(logits, deltas, wh, thresholds: Thresholds):
+    """What predict makes of all logits and deltas of a picture, of which it asks for those at the candidates."""
+    candidates = _candidates(logits, COUNTS, thresholds)
+    return _select(candidates, deltas[candidates.anchor], ANCHORS, wh, thresholds)
 
 
 def torchvision_detections(logits, deltas, wh, thresholds: Thresholds):
@@ -61,7 +67,7 @@ def test_detections_are_chosen_as_in_torchvision(seed, classes, spread, score, n
     empty = (visible[:, 2:] <= visible[:, :2]).any(dim=1)
     logits[empty] = -20  # it would take a place in torchvision's list; ours drops it
     thresholds = Thresholds(score, nms_iou, most)
-    boxes, scores, labels = _select(logits, deltas, ANCHORS, COUNTS, wh, thresholds)
+    boxes, scores, labels = selected(logits, deltas, wh, thresholds)
     expected = torchvision_detections(logits, deltas, wh, thresholds)
     torch.testing.assert_close(scores, expected["scores"])
     assert torch.equal(labels, expected["labels"])
@@ -74,7 +80,7 @@ def test_at_most_a_thousand_candidates_of_a_level(monkeypatch):
     monkeypatch.setattr(predict, "CANDIDATES_PER_LEVEL", 3)
     logits = torch.linspace(-1, 1, len(ANCHORS))[:, None]
     thresholds = Thresholds(score=0.05, nms_iou=1.0, max_detections=100)
-    _, scores, _ = _select(logits, torch.zeros(len(ANCHORS), 4), ANCHORS, COUNTS, (96, 64), thresholds)
+    _, scores, _ = selected(logits, torch.zeros(len(ANCHORS), 4), (96, 64), thresholds)
     assert len(scores) <= 3 * 5
     best = torch.cat([level.topk(min(3, len(level))).values for level in logits[:, 0].split(COUNTS)]).sigmoid()
     assert set(scores.tolist()) <= set(best.tolist())
@@ -85,10 +91,10 @@ def test_outputs_that_are_not_finite_give_no_boxes():
     sure, unsure = torch.full((len(ANCHORS), 2), 3.0), torch.full((len(ANCHORS), 2), torch.nan)
     for bad in (torch.nan, torch.inf, -torch.inf):
         deltas = torch.full((len(ANCHORS), 4), bad)
-        boxes, scores, _ = _select(sure, deltas, ANCHORS, COUNTS, (96, 64), Thresholds())
+        boxes, scores, _ = selected(sure, deltas, (96, 64), Thresholds())
         assert torch.isfinite(boxes).all()
         assert torch.isfinite(scores).all()
-    boxes, _, _ = _select(unsure, torch.zeros(len(ANCHORS), 4), ANCHORS, COUNTS, (96, 64), Thresholds())
+    boxes, _, _ = selected(unsure, torch.zeros(len(ANCHORS), 4), (96, 64), Thresholds())
     assert len(boxes) == 0
 
 
@@ -99,11 +105,17 @@ class OneAnchor(nn.Module):
         super().__init__()
         self.index = index
 
-    def forward(self, images):
+    def features(self, images):
+        return images
+
+    def logits(self, images):
         grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]]))
         logits = torch.full((len(images), int(anchors.anchors_per_image(SPEC, grid)[0]), 2), -20.0)
         logits[:, self.index, 1] = 2.0
-        return logits, torch.zeros(*logits.shape[:2], 4)
+        return logits
+
+    def deltas(self, images, anchors):
+        return torch.zeros(len(anchors), 4)
 
 
 def detect(dataset, anchor: int = 0, workers: int = 0, **options):
@@ -155,7 +167,7 @@ def test_a_prediction_without_memory_says_what_to_lower(tmp_path, monkeypatch):
     def starve(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(OneAnchor, "forward", starve)
+    monkeypatch.setattr(OneAnchor, "logits", starve)
     with pytest.raises(FocalError, match="out of memory with 1 picture of 64 x 64 px") as caught:
         detect(dataset_of(tmp_path, {"a.png": (64, 64)}))
     assert "--batch-size" in caught.value.hint

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import environment, focal
+from torch import nn
 
+from focalcli.training import ranks
 from focalcli.training.ranks import Ranks
 from focalcli.training.sampling import BatchKeys, Repeat
 
@@ -105,3 +108,13 @@ def test_one_process_alone_needs_no_messages():
     assert alone.first and alone.sums(1, 2.5) == [1, 2.5] and alone.largest(True) == [True]
     assert alone.gathered("x") == ["x"] and alone.once(lambda: 7) == 7
     alone.raise_any(None)
+
+
+def test_batch_statistics_are_of_all_processes_on_gpus(monkeypatch):
+    """torch.nn.SyncBatchNorm, in place and with the same names and parameters; on the CPU torch has none."""
+    monkeypatch.setattr(ranks, "DistributedDataParallel", lambda model, device_ids: model)
+    for device, kind in (("cuda", nn.SyncBatchNorm), ("cpu", nn.BatchNorm2d)):
+        model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        names, weight = list(model.state_dict()), model[1].weight
+        assert Ranks(0, 2).replica(model, torch.device(device, 0)) is model
+        assert type(model[1]) is kind and list(model.state_dict()) == names and model[1].weight is weight

@@ -14,7 +14,7 @@ from torch import nn
 
 from focalcli import coco
 from focalcli.errors import ExitCode, FocalError
-from focalcli.training import checkpoint, loop, metrics, run, step
+from focalcli.training import checkpoint, loop, metrics, run, step, winograd
 from focalcli.training.description import Sampling
 from focalcli.training.device import autocast_type, scaler_of
 from focalcli.training.ema import Ema
@@ -67,6 +67,18 @@ def test_parts_of_a_step_give_the_gradient_of_the_whole(data, parts):
     assert figures_of_parts == pytest.approx(figures, rel=1e-5)
     for name, grad in whole.items():
         assert (cut[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-9, name
+
+
+def test_the_box_head_at_the_objects_alone_gives_the_gradient_of_the_whole(data, monkeypatch):
+    """Box loss is taken at positive anchors (Lin et al. 2017, sec. 4.1): against the head on whole maps, by torch's own
+    convolutions. In float64 to the last digits: test_head."""
+    _, few, figures = gradient(data, 1)
+    monkeypatch.setattr(winograd, "can_serve", lambda x: False)
+    _, whole, figures_of_whole = gradient(data, 1)
+    assert figures == pytest.approx(figures_of_whole, rel=1e-5)
+    assert any(not torch.equal(few[name], grad) for name, grad in whole.items())
+    for name, grad in whole.items():
+        assert (few[name] - grad).norm() <= 1e-5 * grad.norm() + 1e-9, name
 
 
 def test_a_run_in_parts_has_the_losses_of_one_that_is_not(data, tmp_path):

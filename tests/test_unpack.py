@@ -15,6 +15,7 @@ from focalcli.unpack import setup_of
 # keys that a Setup does not hold: where things lie, what they are called, and what lr and anchors are made of
 ELSEWHERE = {
     "name", "data.path", "data.train", "data.val", "data.train_images", "data.val_images", "model.batch_norm",
+    "loss.alpha_by", "loss.beta", "loss.gamma_by", "loss.gamma_factor",
     "schedule.lr", "schedule.base_batch", "anchors.sizes", "anchors.ratios", "input.max_size",
 }  # fmt: skip
 # no value is the default, and none comes twice but where there are only two
@@ -22,6 +23,7 @@ OTHER = {
     "data.flip": 0.11, "data.vertical_flip": 0.12, "data.scale_jitter": [0.91, 1.11], "data.brightness": 0.13,
     "data.contrast": 0.14, "data.saturation": 0.15, "data.crop": 0.16, "data.sampler": "class_aware",
     "data.repeat_threshold": 0.17, "data.repeat_power": 0.18, "data.workers": 7,
+    "data.cache": "/dev/shm/pictures",
     "model.backbone": "resnet34", "model.weights": "imagenet", "model.trainable_layers": 4, "model.width": 48,
     "model.head_depth": 3, "model.head_norm": "group",
     "input.min_size": 333, "loss.alpha": 0.21, "loss.gamma": 1.22, "loss.prior": 0.023, "loss.box": "giou",
@@ -30,6 +32,7 @@ OTHER = {
     "schedule.milestones": [0.36], "schedule.lr_gamma": 0.37, "schedule.clip_norm": 3.8, "schedule.accumulate": 39,
     "schedule.ema": 0.41, "schedule.precision": "fp16", "schedule.patience": 42, "schedule.save_minutes": 4.3,
     "schedule.save_steps": 44, "schedule.keep": 45, "schedule.seed": 46,
+    "schedule.compile": True,
     "eval.every": 47, "eval.score_threshold": 0.048, "eval.nms_iou": 0.49, "eval.max_detections": 51,
     "eval.best": "class:cross",
 }  # fmt: skip
@@ -46,13 +49,14 @@ def test_every_key_of_a_recipe_reaches_the_training(world):
     """A key that is read and forgotten would train something else than the recipe says."""
     keys = {key for key, *_ in recipes.schema_rows()}
     assert keys == OTHER.keys() | ELSEWHERE
-    words = [f"{key}={json.dumps(value) if isinstance(value, list) else value}" for key, value in OTHER.items()]
+    words = [f"{key}={json.dumps(value) if isinstance(value, (list, bool)) else value}" for key, value in OTHER.items()]
     words += ["schedule.base_batch=16", "schedule.lr=0.1", "input.max_size=555"]
     recipe = recipes.load(world / "r.yaml", words)
     setup = setup_of(recipe, coco.load(world / "data/annotations/train.json"))
     found = leaves(setup)
     for key, value in OTHER.items():
         assert value in found, key
+    assert setup.compile is True  # which equals 1, and so would be found anywhere
     assert setup.schedule.lr == pytest.approx(0.2)  # TRAPS 25: 32 pictures in place of 16
     assert setup.size.max_size == 555
 

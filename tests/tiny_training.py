@@ -83,10 +83,10 @@ class Display:
         self.notes.append(text)
 
 
-def train(folder: Path, data, setup=SETUP, *, resume=False, at=lambda step: None, val=None) -> Display:
+def train(folder: Path, data, setup=SETUP, *, resume=False, at=lambda step: None, val=None, **options) -> Display:
     display = Display(at)
     folder.mkdir(exist_ok=True)
-    run.train(setup, data, val or data, folder, recipe={}, device=CPU, resume=resume, display=display)
+    run.train(setup, data, val or data, folder, recipe={}, device=CPU, resume=resume, display=display, **options)
     return display
 
 

@@ -32,6 +32,9 @@ def train(
         bool,
         typer.Option("--overfit", help="Learn a few pictures by heart in about a minute; exit 1 if that fails."),
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Curves for TensorBoard too, in runs/<name>/tensorboard.")
+    ] = False,
     runs: RunsOption = DEFAULT_RUNS,
     device: DeviceOption = Device.auto,
 ) -> None:
@@ -57,10 +60,22 @@ def train(
         print_overfit(result)
         raise typer.Exit(0 if result.learned else int(ExitCode.FINDINGS))
     again = command_line(
-        "train", recipe, *(overrides or []), "--resume", **{"--runs": None if runs == DEFAULT_RUNS else runs}
+        "train",
+        recipe,
+        *(overrides or []),
+        "--resume",
+        *["--tensorboard"] * tensorboard,
+        **{"--runs": None if runs == DEFAULT_RUNS else runs},
     )
     title = f"focal train {recipe}: the recipe as it ran"
     code = unpack.train(
-        loaded, runs, device=device.value, resume=resume, title=title, again=again, display=TrainingDisplay
+        loaded,
+        runs,
+        device=device.value,
+        resume=resume,
+        title=title,
+        again=again,
+        display=TrainingDisplay,
+        tensorboard=tensorboard,
     )
     raise typer.Exit(code)

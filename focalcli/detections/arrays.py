@@ -20,12 +20,15 @@ class Detections:
     Attributes:
         image: (D,) index into Dataset.image_ids. label: (D,) index into Dataset.categories.
         boxes: (D, 4) xywh. scores: (D,) any finite numbers, higher is surer.
+        calibrated: the scores were mapped to chances (evaluation.scaling), which are written with all their digits:
+            where the map is flat, five would make ties of scores that differed.
     """
 
     image: Ints
     label: Ints
     boxes: Floats
     scores: Floats
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         for array in (self.image, self.label, self.boxes, self.scores):
@@ -35,7 +38,7 @@ class Detections:
         return len(self.scores)
 
     def rounded(self) -> Detections:
-        """As `results_json` writes them: boxes to 0.01 px, scores to 0.00001.
+        """As `results_json` writes them: boxes to 0.01 px, scores to 0.00001 unless they are calibrated.
 
         Rounding makes ties, and ties can move AP by 1e-4: score these where a saved file must give the same AP.
         """
@@ -43,7 +46,8 @@ class Detections:
             image=self.image,
             label=self.label,
             boxes=np.round(self.boxes.astype(np.float64), 2),
-            scores=np.round(self.scores.astype(np.float64), 5),
+            scores=self.scores if self.calibrated else np.round(self.scores.astype(np.float64), 5),
+            calibrated=self.calibrated,
         )
 
 

@@ -16,7 +16,7 @@ from focalcli.recipe.schema import KEYWORDS, METRICS, SCHEMAS, SECTIONS, TAGS, R
 
 MAX_BYTES = 256 * 1024  # three mappings over the 1203 classes of LVIS are 90 KB; PyYAML reads 50 KB in a second
 LIST_OF_KEYS = "`focal recipe schema` lists every key"
-ALWAYS_PATHS = ("data.path", "data.train_images", "data.val_images")
+ALWAYS_PATHS = ("data.path", "data.train_images", "data.val_images", "data.cache")
 MAYBE_PATHS = ("data.train", "data.val", "model.weights")
 HINTS = {
     "eval.score_threshold": "a higher threshold cuts the precision-recall curve and lowers AP; "

@@ -19,6 +19,7 @@ from focalcli.errors import FocalError
 MAX_DEPTH = 8  # a recipe needs 3 (loss, alpha, class); a thousand open brackets would end in a RecursionError
 DECIMAL_INT = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,99})")  # int() gives up at 4300 digits, no key wants 20
 DECIMAL_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?")
+SWITCHES = {("schedule", "compile")}  # the keys that take true or false
 EXPONENT = re.compile(r"([-+]?)([0-9]+\.?[0-9]*|\.[0-9]+)[eE]([-+]?)([0-9]+)")  # a number to a person: 1e-4, 1.0e4
 
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # "\ud83d" can be escaped in YAML, and then never be printed
@@ -90,7 +91,7 @@ def read(text: str, source: Source, root: KeyPath = ()) -> Document:
         root: the key path that the text is the value of.
 
     Returns:
-        values made of None, str, int, float, list and dict with str keys; None for a text that says nothing.
+        values made of None, str, int, float, bool, list and dict with str keys; None for a text that says nothing.
 
     Raises:
         FocalError: bad syntax, several documents, or a value that YAML would turn into something else.
@@ -168,8 +169,9 @@ def yaml_kind(node: yaml.ScalarNode) -> str:
     return node.tag.rpartition(":")[2]
 
 
-def scalar(node: yaml.ScalarNode, path: KeyPath, source: Source) -> str | int | float | None:
-    """The value of a scalar: quoted is text; bare is text, null or a decimal number, and nothing else."""
+def scalar(node: yaml.ScalarNode, path: KeyPath, source: Source) -> str | int | float | bool | None:
+    """The value of a scalar: quoted is text; bare is text, null or a decimal number, for SWITCHES true or false, and
+    nothing else."""
     raw, kind = node.value, yaml_kind(node)
     if node.style is not None or kind not in ("bool", "int", "float", "null"):
         # a date, `<<` and `=` have YAML types of their own; here each stays the text that was written
@@ -181,7 +183,11 @@ def scalar(node: yaml.ScalarNode, path: KeyPath, source: Source) -> str | int | 
         return int(raw)
     if kind == "float" and DECIMAL_FLOAT.fullmatch(raw):
         return float(raw)
-    hint = f"no recipe key takes true or false; if {raw} is a name, write '{raw}' in quotes"
+    if path in SWITCHES and raw in ("true", "false"):
+        return raw == "true"
+    hint = f"{dotted(path)} takes no true or false; if {raw} is a name, write '{raw}' in quotes"
+    if path in SWITCHES:
+        hint = "write true or false"
     if kind != "bool":
         digits = raw.replace("_", "").lstrip("0") or "0"
         hint = f"write '{raw[:40]}' in quotes for text; for a number, write it in plain decimals"

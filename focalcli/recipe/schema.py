@@ -75,6 +75,7 @@ class Data(Section):
         0.5, gt=0, le=1, description="repeats are (threshold / share) to this power; 0.5 is LVIS's"
     )
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the training process")
+    cache: str | None = Field(None, min_length=1, description="folder to keep decoded pictures in for later epochs")
 
     @field_validator("scale_jitter")
     @classmethod
@@ -147,6 +148,14 @@ class Loss(Section):
     gamma: PerClass[Exponent] = Field(
         2.0, description="focusing exponent, 0 is cross-entropy; a number or {class: number}"
     )
+    alpha_by: Literal["none", "effective_number", "equilibrium"] = Field(
+        "none", description="give rare classes more alpha: by Cui et al. 2019, or so that all rest at one score"
+    )
+    beta: float = Field(0.999, ge=0, lt=1, description="alpha_by effective_number only: 0 is even, near 1 is 1 / count")
+    gamma_by: Literal["none", "rarity"] = Field(
+        "none", description="rarity: more gamma for rare classes, after Li et al. 2022"
+    )
+    gamma_factor: Exponent = Field(1.0, description="gamma_by rarity only: the most that is added to gamma")
     prior: PerClass[Prior] = Field(0.01, description="score of a new head on every anchor; a number or {class: number}")
     box: Literal["l1", "smooth_l1", "giou"] = Field("l1", description="loss of the boxes of matched anchors")
     box_weight: Positive = Field(1.0, description="factor on the box loss")
@@ -176,6 +185,7 @@ class Schedule(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 on a GPU that has it; fp16 scales the loss"
     )
+    compile: bool = Field(False, description="compile the backbone by torch.compile: minutes at the start")
     patience: int = Field(0, ge=0, description="evaluations without a better eval.best before it ends; 0 is never")
     save_minutes: float = Field(5.0, gt=0, description="between checkpoints, besides those at the end of an epoch")
     save_steps: int = Field(0, ge=0, description="steps between checkpoints, besides those; 0 is off")
@@ -277,6 +287,8 @@ def expected(schema: Mapping[str, Any]) -> str:
         return "text of letters, digits, '.', '_' and '-', not with '.' first" if "pattern" in schema else "text"
     if kind == "null":
         return "null"
+    if kind == "boolean":
+        return "true or false"
     return f"{'an integer' if kind == 'integer' else 'a number'}{limits(schema)}"
 
 

@@ -80,6 +80,8 @@ def value_text(value: Any) -> str:
     """A value as YAML on one line. A list of whole numbers is written without points: 24, not 24.0."""
     if value is None:
         return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, str):
         return text(value)
     if isinstance(value, Mapping):

@@ -76,25 +76,51 @@ def save(
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER}{index}.{key}": value for key, value in state.items() if value is not None}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, aside, {"focal": json.dumps({"format": FORMAT, **meta})})
-        with aside.open("rb+") as written:  # Windows syncs only what is open for writing
-            os.fsync(written.fileno())
-        os.replace(aside, path)
+        _write(path, tensors, {"format": FORMAT, **meta})
         if keep > 1:
             _keep_copy(path, meta["progress"]["step"], keep)
         for stray in path.parent.glob(f".{path.name}.*"):
             if time.time() - stray.stat().st_mtime > STRAY_SECONDS:
                 stray.unlink()
     except (OSError, SafetensorError) as error:
-        raise FocalError(
-            f"{path}: cannot be written ({error})", "the checkpoint before it is still there; free some space"
-        ) from None
+        raise _unwritten(path, error) from None
+
+
+def replace_meta(path: Path, meta: Mapping[str, Any]) -> None:
+    """Write a checkpoint again with another meta; its tensors, the optimizer's too, stay what they are to the last bit.
+
+    A `step-N` that shares its file keeps the meta that it has.
+
+    Raises:
+        FocalError: as load and save.
+    """
+    path = find(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
+        _write(path, tensors, meta)
+    except (OSError, SafetensorError) as error:
+        raise _unwritten(path, error) from None
+
+
+def _write(path: Path, tensors: dict[str, Tensor], meta: Mapping[str, Any]) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, aside, {"focal": json.dumps(meta)})
+        with aside.open("rb+") as written:  # Windows syncs only what is open for writing
+            os.fsync(written.fileno())
+        os.replace(aside, path)
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
+
+
+def _unwritten(path: Path, error: Exception) -> FocalError:
+    return FocalError(
+        f"{path}: cannot be written ({error})", "the checkpoint before it is still there; free some space"
+    )
 
 
 def _keep_copy(path: Path, step: int, keep: int) -> None:

@@ -8,16 +8,19 @@ Shapes: N pictures of a batch, P positive anchors, Q ignored ones. Boxes are xyx
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -28,25 +31,26 @@ from focalcli.coco import Dataset
 from focalcli.errors import FocalError
 from focalcli.training import augment as augmenting
 from focalcli.training.augment import Augment, Draw
+from focalcli.training.cache import PictureCache
 from focalcli.training.model import IMAGE_MEAN
+from focalcli.training.pixels import InputSize, canvas_of, pixels_of, read_image, resize, resized, target_wh
 from focalcli.training.sampling import BatchKeys, Key
 
+__all__ = [
+    "Batch", "Collate", "InputSize", "Pictures", "Sample", "batches", "canvas_of", "leave_signals_to_parent", "pad",
+    "read_image", "resized", "target_wh", "train_loader", "usable", "worker_death_said",
+]  # fmt: skip
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PARENT_CHECK_SECONDS = 1.0
 CROWD_COVER = 0.5  # share of an anchor inside a crowd region from which the anchor is neither object nor background
-
-
-@dataclass(frozen=True)
-class InputSize:
-    """Short side, and cap of the long side, in pixels."""
-
-    min_size: int
-    max_size: int
 
 
 @dataclass
 class Sample:
     """One picture, ready to be padded into a batch."""
 
-    image: np.ndarray  # (h, w, 3) uint8
+    image: np.ndarray  # (h, w, 3) uint8; quickest where it is a view of (3, h, w)
     boxes: np.ndarray  # (B, 4) xyxy
     labels: np.ndarray  # (B,)
     crowds: np.ndarray  # (C, 4) xyxy
@@ -90,77 +94,14 @@ class Batch:
 # --------------------------------------------------------------------------------------------------------- pictures
 
 
-def read_image(dataset: Dataset, index: int) -> Image.Image:
-    """Picture `index` as RGB, in the frame that its boxes are in.
-
-    A picture whose EXIF orientation swaps its sides is turned only when the json has the turned size (TRAPS 31).
-
-    Raises:
-        FocalError: missing, cut short or not a picture; or its size differs from the json's.
-    """
-    path = dataset.image_path(index)
-    try:
-        with Image.open(path) as image:
-            image.load()
-            expected = tuple(dataset.image_wh[index])
-            turned = ImageOps.exif_transpose(image)
-            if turned.size == expected:
-                image = turned
-            rgb = _to_rgb(image)
-    except FileNotFoundError:
-        raise FocalError(
-            f"{path}: no such picture (image {dataset.image_ids[index]} of {dataset.path})",
-            "name the folder of the pictures with data.train_images / data.val_images, or `focal eval --images`",
-        ) from None
-    except Exception as error:  # a broken picture fails in many ways (AVIF: RuntimeError, EXIF: struct.error)
-        raise FocalError(f"{path}: not a readable picture ({error})", "`focal audit` lists such pictures") from None
-    if 0 not in expected and rgb.size != expected:
-        raise FocalError(
-            f"{path}: is {rgb.width} x {rgb.height} px, {dataset.path} says {expected[0]} x {expected[1]}",
-            "its boxes would be in the wrong place: correct width and height, or the picture",
-        )
-    return rgb
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit pictures keep their range (a plain conversion saturates), transparent pixels become grey."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image, dtype=np.float32)
-        return Image.fromarray((np.clip(values, 0, 65535) / 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def target_wh(wh: tuple[int, int], size: InputSize, factor: float = 1.0) -> tuple[int, int]:
-    """Width and height at network size, as torchvision resizes."""
-    minimum, maximum = round(size.min_size * factor), round(size.max_size * factor)
-    width, height = anchors.network_size(np.array([wh]), minimum, maximum)[0].tolist()
-    return max(1, width), max(1, height)
-
-
-def canvas_of(image_wh: np.ndarray, size: InputSize, factor: float) -> tuple[int, int]:
-    """(width, height) in px that pictures of these sizes, (I, 2), need together; those of unknown size do not count."""
-    known = image_wh[(image_wh > 0).all(axis=1)]
-    if not len(known):
-        return 0, 0
-    minimum, maximum = round(size.min_size * factor), round(size.max_size * factor)
-    width, height = anchors.network_size(known, minimum, maximum).max(axis=0).tolist()
-    return width, height
-
-
-def resized(image: Image.Image, size: InputSize) -> np.ndarray:
-    """(h, w, 3) uint8 at network size, antialiased bilinear."""
-    return np.array(image.resize(target_wh(image.size, size), Image.Resampling.BILINEAR))
-
-
 class Pictures(TorchDataset):
     """Samples by Key; a seed of None means no augmentation."""
 
-    def __init__(self, dataset: Dataset, labels: np.ndarray, size: InputSize, augment: Augment) -> None:
+    def __init__(
+        self, dataset: Dataset, labels: np.ndarray, size: InputSize, augment: Augment, cache: PictureCache | None = None
+    ) -> None:
         """labels: (K of the file,) the trained class of each category of the dataset, -1 where it is not trained."""
-        self.dataset, self.labels, self.size, self.augment = dataset, labels, size, augment
+        self.dataset, self.labels, self.size, self.augment, self.cache = dataset, labels, size, augment, cache
         self.order = np.argsort(dataset.box_image, kind="stable")
         self.first = np.searchsorted(dataset.box_image[self.order], np.arange(len(dataset.image_ids) + 1))
 
@@ -172,29 +113,36 @@ class Pictures(TorchDataset):
             return error
 
     def _sample(self, key: Key) -> Sample:
-        image = read_image(self.dataset, key.index)
+        pixels, wh = self._read(key.index)
         rows = self.order[self.first[key.index] : self.first[key.index + 1]]
         boxes = self.dataset.boxes_xyxy[rows]
         if 0 in self.dataset.image_wh[key.index]:  # the dataset could not clip them
-            boxes = boxes.clip(0, np.array(image.size * 2))
+            boxes = boxes.clip(0, np.array(wh * 2))
         label, crowd = self.labels[self.dataset.box_label[rows]], self.dataset.iscrowd[rows].copy()
         wanted = ~crowd & (label >= 0)
         chance = Draw()
         if key.seed is not None:
-            chance = augmenting.draw(self.augment, key.seed, image.size, boxes[wanted])
-        seen_wh, target = image.size, target_wh(image.size, self.size, key.factor)  # a window fills the whole target
+            chance = augmenting.draw(self.augment, key.seed, wh, boxes[wanted])
+        seen_wh, target = wh, target_wh(wh, self.size, key.factor)  # a window fills the whole target
         if chance.window is not None:
             boxes, held = augmenting.inside(boxes, chance.window)
             crowd |= wanted & ~held  # neither an object nor background
-            seen_wh = chance.window[2] - chance.window[0], chance.window[3] - chance.window[1]
-        image = image.resize(target, Image.Resampling.BILINEAR, box=chance.window)
-        pixels = np.array(augmenting.recoloured(image, chance.colours))
+            x, y, right, bottom = chance.window
+            seen_wh, pixels = (right - x, bottom - y), pixels[:, y:bottom, x:right]
+        image = augmenting.recoloured(resize(pixels, target).permute(1, 2, 0).numpy(), chance.colours)
         boxes = anchors.resize_boxes(boxes, np.array(seen_wh), np.array(target))
-        pixels, boxes = augmenting.flipped(pixels, boxes, chance)
+        image, boxes = augmenting.flipped(image, boxes, chance)
         solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # a sliver can vanish in float32
         keep = solid & wanted & ~crowd
         ignored = boxes[crowd & solid]
-        return Sample(np.ascontiguousarray(pixels), boxes[keep], label[keep], ignored, key.index, key.canvas)
+        return Sample(image, boxes[keep], label[keep], ignored, key.index, key.canvas)
+
+    def _read(self, index: int) -> tuple[Tensor, tuple[int, int]]:
+        """Pixels of a picture, and its width and height in the file; from the cache, they may be at network size."""
+        if self.cache is not None:
+            return self.cache.read(index)
+        pixels = pixels_of(read_image(self.dataset, index))
+        return pixels, (pixels.shape[2], pixels.shape[1])
 
 
 # --------------------------------------------------------------------------------------------------------- batches
@@ -207,11 +155,21 @@ def pad(images: list[np.ndarray], canvas: tuple[int, int] = (0, 0)) -> Tensor:
     """
     sizes = np.array([image.shape[:2] for image in images] + [canvas[::-1]])
     height, width = anchors.padded(sizes.max(axis=0))
-    mean = torch.tensor([round(255 * value) for value in IMAGE_MEAN], dtype=torch.uint8)
-    batch = mean.view(1, 3, 1, 1).repeat(len(images), 1, int(height), int(width))
+    mean = torch.tensor([round(255 * value) for value in IMAGE_MEAN], dtype=torch.uint8).view(3, 1, 1)
+    batch = torch.empty((len(images), 3, int(height), int(width)), dtype=torch.uint8)
     for target, image in zip(batch, images, strict=True):
-        target[:, : image.shape[0], : image.shape[1]] = torch.from_numpy(image).permute(2, 0, 1)
+        high, wide = image.shape[:2]
+        target[:, :high, :wide] = torch.from_numpy(image).permute(2, 0, 1)
+        target[:, high:] = mean
+        target[:, :high, wide:] = mean
     return batch
+
+
+@lru_cache(maxsize=8)
+def _anchors(spec: AnchorSpec, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """(1, L, 4) grid and (A, 4) anchors of a padded size: batch after batch asks for the same few."""
+    grid = anchors.grids(np.array([[width, height]]))
+    return grid, anchors.anchors_of(spec, grid[0])
 
 
 class Collate:
@@ -225,15 +183,16 @@ class Collate:
             if isinstance(sample, FocalError):
                 return sample
         images = pad([sample.image for sample in samples], samples[0].canvas)
-        grid = anchors.grids(np.array([[images.shape[3], images.shape[2]]] * len(samples)))
-        all_anchors = anchors.anchors_of(self.spec, grid[0])
+        grid, all_anchors = _anchors(self.spec, images.shape[3], images.shape[2])
         boxes = np.concatenate([sample.boxes for sample in samples])
         labels = np.concatenate([sample.labels for sample in samples])
         image = np.repeat(np.arange(len(samples)), [len(sample.boxes) for sample in samples])
-        found = anchors.match(boxes, image, grid, self.spec)
+        found = anchors.match(boxes, image, grid.repeat(len(samples), axis=0), self.spec)
         place = found.image * len(all_anchors) + found.anchor
         yes = found.positive
-        ignored = np.setdiff1d(np.concatenate([place[~yes], self._on_crowds(samples, all_anchors)]), place[yes])
+        ignored = place[~yes]
+        if any(len(sample.crowds) for sample in samples):
+            ignored = np.setdiff1d(np.concatenate([ignored, self._on_crowds(samples, all_anchors)]), place[yes])
         return Batch(
             images=images,
             indices=torch.tensor([sample.index for sample in samples]),
@@ -263,7 +222,8 @@ def batches(loader: DataLoader) -> Iterator[Any]:
     Raises:
         FocalError: a picture cannot be read, or a worker died while it handed something over.
     """
-    source = iter(loader)
+    with _signals_held():
+        source = iter(loader)
     try:
         while (batch := next(source, None)) is not None:
             if isinstance(batch, FocalError):
@@ -300,10 +260,38 @@ def _worker_died(error: Exception, how: str) -> FocalError:
     )
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """While processes are started, stop signals wait: here until the end, in them until `leave_signals_to_parent`.
+
+    In between torch sets a handler of its own, and a SIGTERM to the whole group would end a worker and lose the run.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C, and often SIGTERM, reach every process of the group; only the training loop decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ctrl-C, and often SIGTERM, reach every process of the group; only the training loop decides when to stop.
+
+    A parent that is killed tells nobody: the worker looks for it itself. torch's own look comes to nothing while a
+    batch of pictures waits in a pipe that nobody reads any more.
+    """
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    started_by = multiprocessing.parent_process()  # under forkserver that is not the system's parent
+    while os.getppid() == parent and (started_by is None or started_by.is_alive()):
+        time.sleep(PARENT_CHECK_SECONDS)
+    os._exit(1)
 
 
 def usable(workers: int) -> int:

@@ -67,6 +67,8 @@ class Setup:
     workers: int
     precision: str
     seed: int
+    cache: str | None = None  # folder of decoded pictures
+    compile: bool = False  # the backbone, by torch.compile
 
 
 def describe(
@@ -108,7 +110,7 @@ def _data_facts(dataset: Dataset) -> dict[str, Any]:
 def refuse_other_run(saved: checkpoint.Checkpoint, meta: Mapping[str, Any]) -> None:
     """Raises FocalError when anything that decides the weights is not as in the run to resume.
 
-    Left free: paths, workers, precision, thresholds, and FREE.
+    Left free: paths, workers, cache, precision, compile, thresholds, and FREE.
     """
     if saved.meta["format"] != checkpoint.FORMAT:
         raise FocalError(

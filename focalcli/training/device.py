@@ -50,6 +50,11 @@ def scaler_of(device: torch.device, autocast: torch.dtype | None) -> torch.amp.G
     return torch.amp.GradScaler(device.type) if autocast is torch.float16 else None
 
 
+def gpu_count() -> int:
+    """How many CUDA devices torch sees."""
+    return torch.cuda.device_count()
+
+
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.getdevice_name(device)

@@ -78,6 +78,7 @@ def fit(
     image_ids: Sequence[Any],
     log: Path,
     display: Display,
+    tensorboard: bool = False,
 ) -> Progress:
     """Train from `progress` to the end.
 
@@ -87,6 +88,7 @@ def fit(
             function that it is given, which it asks now and then, said to stop.
         save: writes the checkpoint `last` or `best`.
         log: the metrics.jsonl of the run; lines of what comes after `progress` are dropped first.
+        tensorboard: say it to TensorBoard too.
 
     Returns:
         where the run ended.
@@ -98,7 +100,7 @@ def fit(
     ranks, spe = stepper.ranks, keys.steps_per_epoch
     steps = spe * schedule.epochs
     keys.start = progress.step
-    story = _Story(schedule, keys, progress, stepper, log, display)
+    story = _Story(schedule, keys, progress, stepper, log, display, tensorboard)
     last_save = time.monotonic()
 
     def keep(name: str) -> None:
@@ -154,10 +156,13 @@ class _Story:
     """What became of steps and evaluations, told to the log and the display; by the first process alone."""
 
     def __init__(
-        self, schedule: Schedule, keys: BatchKeys, progress: Progress, stepper: Stepper, log: Path, display: Display
-    ) -> None:
+        self, schedule: Schedule, keys: BatchKeys, progress: Progress, stepper: Stepper, log: Path, display: Display,
+        tensorboard: bool,
+    ) -> None:  # fmt: skip
         self.schedule, self.keys, self.stepper, self.display = schedule, keys, stepper, display
-        self.log = MetricsLog(log, progress.step, progress.evaluated) if stepper.ranks.first else None
+        self.log = None
+        if stepper.ranks.first:
+            self.log = MetricsLog(log, progress.step, progress.evaluated, tensorboard=tensorboard)
         steps = keys.steps_per_epoch * schedule.epochs
         self.meter = Meter(schedule.epochs, steps, progress.step, progress.train_seconds, keys.batch_size)
 

@@ -1,4 +1,7 @@
-"""What a run tells while it trains: figures of the logged steps, and the files metrics.jsonl and results.csv."""
+"""What a run tells while it trains: figures of the logged steps, and the files metrics.jsonl and results.csv.
+
+results.csv has a row for each evaluation, with the AP of every class in the columns AP/<class>.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import torch
 
 from focalcli.errors import FocalError
 from focalcli.files import write_whole
+from focalcli.training.tensorboard import Board
 
 LOG_EVERY_SECONDS = 10
 
@@ -97,14 +101,18 @@ class Meter:
 class MetricsLog:
     """metrics.jsonl: one JSON object a line, each flushed; results.csv: the same evaluations as a table."""
 
-    def __init__(self, path: Path, step: int, evaluated: int) -> None:
-        """step, evaluated: where the run stands and the last evaluation that counts; later lines are dropped."""
+    def __init__(self, path: Path, step: int, evaluated: int, *, tensorboard: bool = False) -> None:
+        """step, evaluated: where the run stands and the last evaluation that counts; later lines are dropped.
+
+        tensorboard: keep its event file too, in a folder of that name beside `path`.
+        """
         self.path = path
         kept = []
         if path.is_file() and step > 0:
             lines = (_parsed(line) for line in path.read_text(encoding="utf-8").splitlines())
             kept = [line for line in lines if line and line["step"] <= (evaluated if line["kind"] == "eval" else step)]
         self.evaluations = [line for line in kept if line["kind"] == "eval"]
+        self.board = Board(path.with_name("tensorboard"), kept) if tensorboard else None
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode(), "--runs")
 
     def write(self, record: dict[str, Any]) -> None:
@@ -115,6 +123,8 @@ class MetricsLog:
             raise FocalError(
                 f"{self.path}: cannot be written ({error.strerror})", "free some space, then --resume"
             ) from None
+        if self.board is not None:
+            self.board.write(record)
         if record["kind"] == "eval":
             self.evaluations.append(record)
             self._write_table()

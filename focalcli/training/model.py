@@ -9,7 +9,6 @@ Shapes: N pictures, A anchors a picture, K classes.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 import socket
 import sys
@@ -23,10 +22,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.ops import Conv2dNormActivation, FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from focalcli.errors import FocalError
+from focalcli.training import winograd
+from focalcli.training.head import Head
+from focalcli.training.norms import FrozenBatchNorm2d
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB in 0..1
 
@@ -53,32 +54,6 @@ _STAGES = {
 BACKBONES = tuple(_STAGES)
 
 
-class Head(nn.Module):
-    """One of RetinaNet's two heads: `depth` 3x3 convolutions shared by all levels, and an output convolution."""
-
-    def __init__(self, output: str, outputs: int, *, width: int, depth: int, norm: str, per_anchor: int) -> None:
-        super().__init__()
-        layer = partial(nn.GroupNorm, math.gcd(32, width)) if norm == "group" else None
-        self.conv = nn.Sequential(*(Conv2dNormActivation(width, width, norm_layer=layer) for _ in range(depth)))
-        self.per_anchor = per_anchor
-        self.output = output
-        setattr(self, output, nn.Conv2d(width, outputs * per_anchor, 3, padding=1))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """(N, A, per_anchor) from the five feature maps, levels concatenated in the order of anchors.anchors_of."""
-        flat = []
-        for level in levels:
-            out = getattr(self, self.output)(self.conv(level))
-            n, _, h, w = out.shape
-            flat.append(out.view(n, -1, self.per_anchor, h, w).permute(0, 3, 4, 1, 2).reshape(n, -1, self.per_anchor))
-        return torch.cat(flat, dim=1)
-
-
 class Detector(nn.Module):
     """RetinaNet without its pre- and post-processing: normalised pictures in, logits and box deltas out."""
 
@@ -87,13 +62,28 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.head = nn.ModuleDict({"classification_head": classification, "regression_head": regression})
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) uint8 or float in 0..255 -> (N, A, K) logits and (N, A, 4) deltas."""
+    def forward(self, images: Tensor, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) uint8 or float in 0..255 -> (N, A, K) logits and (N, A, 4) deltas.
+
+        With `anchors`, (P,) indices picture * A + anchor: (P, 4) deltas, of these alone.
+        """
+        levels = self.features(images)
+        return self.logits(levels), self.deltas(levels, anchors)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """P3 to P7, each (N, width, h, w), of (N, 3, H, W) uint8 or float in 0..255."""
         mean = torch.tensor(IMAGE_MEAN, device=images.device).view(1, 3, 1, 1) * 255
         std = torch.tensor(IMAGE_STD, device=images.device).view(1, 3, 1, 1) * 255
         x = ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
-        levels = list(self.backbone(x).values())
-        return self.head["classification_head"](levels), self.head["regression_head"](levels)
+        return list(self.backbone(x).values())
+
+    def logits(self, levels: Sequence[Tensor]) -> Tensor:
+        """(N, A, K)."""
+        return self.head["classification_head"](levels)
+
+    def deltas(self, levels: Sequence[Tensor], anchors: Tensor | None = None) -> Tensor:
+        """(N, A, 4), or (P, 4) of these anchors."""
+        return self.head["regression_head"](levels, anchors)
 
 
 def build_model(
@@ -138,7 +128,9 @@ def build_model(
     p = torch.as_tensor(prior, dtype=torch.float32).expand(num_classes)
     with torch.no_grad():
         classification.cls_logits.bias.copy_(torch.log(p / (1 - p)).repeat(anchors_per_cell))
-    return Detector(trunk, classification, regression)
+    detector = Detector(trunk, classification, regression)
+    winograd.adopt(detector)
+    return detector
 
 
 def freeze(model: Detector, backbone: str, trainable_layers: int) -> None:

@@ -95,9 +95,15 @@ class Ranks:
                 dist.broadcast(buffer, 0)
 
     def replica(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with gradients averaged over the processes; all start from the first one's weights."""
+        """The model with gradients averaged over the processes; all start from the first one's weights.
+
+        Batch norms that learn their statistics take them from the pictures of all processes, on GPUs: torch has no such
+        norm for the CPU.
+        """
         if self.size == 1:
             return model
+        if device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
 
 

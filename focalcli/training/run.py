@@ -7,7 +7,7 @@ checkpoint's meta: classes with COCO ids, anchors, sizes, thresholds, loss, coun
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,18 +24,20 @@ from focalcli.detections import Detections
 from focalcli.errors import FocalError, nearest
 from focalcli.files import write_whole
 from focalcli.training import checkpoint, loop
+from focalcli.training.cache import PictureCache
 from focalcli.training.classes import labels_of, names_in_words, trained_classes
+from focalcli.training.compiling import compile_backbone
 from focalcli.training.data import InputSize, Pictures, canvas_of, train_loader
 from focalcli.training.description import Network, Setup, describe, refuse_other_run, versions
 from focalcli.training.device import autocast_type, device_name, pick_device, scaler_of
 from focalcli.training.model import Detector, build_model, first_line, freeze, load_weights
-from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict
+from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict, predicted
 from focalcli.training.ranks import Ranks
 from focalcli.training.sampling import BatchKeys, ClassAware, Repeat, repeat_factors
 from focalcli.training.schedule import make_optimizer
 from focalcli.training.step import Stepper
 
-__all__ = ["Prepared", "Trained", "detect", "load_trained", "pick_device", "prepare", "score", "train"]
+__all__ = ["Prepared", "Trained", "detect", "detected", "load_trained", "pick_device", "prepare", "score", "train"]
 
 CLASS_METRICS_KEPT = "AP"  # what metrics.jsonl keeps of each class at every evaluation
 ALWAYS_DEFINED = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")  # wherever there is an object
@@ -44,7 +46,11 @@ CLASSES_SHOWN = 12
 
 @dataclass(frozen=True)
 class Trained:
-    """A detector as a checkpoint describes it."""
+    """A detector as a checkpoint describes it.
+
+    Attributes:
+        scaling: what makes its scores chances, where `focal calibrate` has put that into the checkpoint.
+    """
 
     model: Detector
     classes: tuple[Category, ...]
@@ -52,6 +58,7 @@ class Trained:
     size: InputSize
     thresholds: Thresholds
     meta: Mapping[str, Any]
+    scaling: evaluation.ClassScaling | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,8 @@ def prepare(
     autocast = autocast_type(device, setup.precision)
     freeze(model, setup.network.backbone, setup.trainable_layers)
     model.to(device, memory_format=torch.channels_last)
+    if setup.compile:
+        compile_backbone(model, device)
     stepper = Stepper(
         model, make_optimizer(model, schedule), setup.objective, device=device, autocast=autocast,
         scaler=scaler_of(device, autocast), clip_norm=schedule.clip_norm, ema_decay=schedule.ema, ranks=ranks,
@@ -107,12 +116,14 @@ def train(
     resume: bool,
     display: loop.Display,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    tensorboard: bool = False,
 ) -> loop.Progress:
     """Run or resume a training in `folder`; leaves checkpoints/, metrics.jsonl, results.csv, env.json and dataset.json.
 
     Args:
         recipe: the resolved recipe as plain data, kept in the checkpoint.
         ranks: this process, when several train together: only the first one touches `folder`.
+        tensorboard: keep TensorBoard's event file in `folder` too.
 
     Raises:
         FocalError: bad input, or the training diverged (exit code 3). loop.Interrupted: stopped by a signal, saved.
@@ -147,6 +158,10 @@ def train(
             stepper.ema.load(state.model)
         if stepper.scaler is not None and state.meta.get("scaler"):
             stepper.scaler.load_state_dict(state.meta["scaler"])
+    if setup.cache is not None:
+        alike = setup.augment.scale == (1.0, 1.0) and not setup.augment.crop  # every showing is of one size
+        ready.pictures.cache = PictureCache(Path(setup.cache), train_set, setup.size if alike else None)
+        display.note(ranks.once(ready.pictures.cache.prepare))
     expected = dict(zip((c.name for c in classes), ready.keys.objects_per_epoch(train_set, train_labels), strict=True))
     display.note(f"an epoch shows {_counts_in_words(expected)}")
     if ranks.first:
@@ -188,7 +203,7 @@ def train(
 
     return loop.fit(
         stepper, ready.loader, ready.keys, setup.schedule, progress=progress, evaluate=evaluate, save=save,
-        image_ids=train_set.image_ids, log=folder / "metrics.jsonl", display=display,
+        image_ids=train_set.image_ids, log=folder / "metrics.jsonl", display=display, tensorboard=tensorboard,
     )  # fmt: skip
 
 
@@ -230,15 +245,23 @@ def load_trained(path: Path, device: torch.device) -> Trained:
         model = _build(Network(**saved.meta["network"]), len(classes), spec, 0.01)
         model.load_state_dict(saved.model)
         size, thresholds = InputSize(**saved.meta["input"]), Thresholds(**saved.meta["thresholds"])
+        maps = saved.meta.get("calibration")
+        scaling = maps and evaluation.ClassScaling.from_dict(maps["maps"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FocalError(
             f"{saved.path}: its tensors or description do not fit together ({first_line(error)})",
             "the file was changed after focal wrote it; use another checkpoint of the run",
         ) from None
-    return Trained(model.to(device, memory_format=torch.channels_last), classes, spec, size, thresholds, saved.meta)
+    model.to(device, memory_format=torch.channels_last)
+    return Trained(model, classes, spec, size, thresholds, saved.meta, scaling)
 
 
-def detect(
+def detect(trained: Trained, dataset: Dataset, **options: Any) -> Detections:
+    """All that `detected` gives of these arguments, as one."""
+    return joined([no_detections(), *detected(trained, dataset, **options)])
+
+
+def detected(
     trained: Trained,
     dataset: Dataset,
     *,
@@ -246,14 +269,21 @@ def detect(
     batch_size: int,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
-) -> Detections:
-    """Detections of a trained model on a dataset with the same classes.
+    unreadable: Callable[[int, FocalError], None] | None = None,
+    raw_scores: bool = False,
+) -> Iterator[Detections]:
+    """Detections of a trained model on a dataset with the same classes, a batch at a time: see predict.predicted.
+
+    Which they are is decided by raw scores, calibrated or not: thresholds, suppression and the best of a picture.
+
+    Args:
+        raw_scores: leave out the checkpoint's calibration.
 
     Raises:
         FocalError: the class map differs, or a picture cannot be read.
     """
     labels = labels_of(dataset, trained.classes, "the checkpoint's")
-    return predict(
+    for found in predicted(
         trained.model,
         dataset,
         categories_of(labels, len(trained.classes)),
@@ -265,7 +295,12 @@ def detect(
         batch_size=batch_size,
         workers=workers,
         progress=progress,
-    )
+        unreadable=unreadable,
+    ):
+        if trained.scaling is None or raw_scores:
+            yield found
+        else:
+            yield trained.scaling.of_detections(found.rounded(), dataset.class_names)
 
 
 def score(dataset: Dataset, detections: Detections, meta: Mapping[str, Any]) -> evaluation.ApTable:

@@ -56,13 +56,12 @@ def losses(
     """(classification, box) losses of a batch, each a sum over its anchors divided by `divisor`, in fp32."""
     device = batch.images.device
     with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
-        logits, deltas = model(batch.images)
+        logits, deltas = model(batch.images, batch.positive)
     labels = torch.full((logits.shape[0] * logits.shape[1],), BACKGROUND, device=device)
     labels[batch.ignored] = IGNORE
     labels[batch.positive] = batch.positive_label
     classification = focal_loss(logits.flatten(0, 1), labels, objective.alpha, objective.gamma, divisor)
-    chosen = deltas.flatten(0, 1)[batch.positive]
-    regression = box_loss(chosen, batch.positive_anchor, batch.positive_box, objective.box) / divisor
+    regression = box_loss(deltas, batch.positive_anchor, batch.positive_box, objective.box) / divisor
     return classification, objective.box_weight * regression
 
 

@@ -269,6 +269,7 @@ def _smaller(setup: Setup, pictures: int, names: list[str], kept: list[str]) -> 
         schedule=schedule,
         batch_size=pictures,
         workers=0,
+        compile=False,  # it would take longer than the steps
     )
 
 

@@ -1,15 +1,19 @@
 """Time parts of training on the CPU, ours and torchvision's by turns in one process, as rows of a markdown table.
 
-    python tests/bench/training.py loss matching step loading --data ../shared/data/bccd
+    python tests/bench/training.py loss matching step inference loading --data ../shared/data/bccd
 
 loss      focal loss forward and backward, 2 x 200k anchors x 80 classes; torchvision's targets are one-hot, built as
           its RetinaNet builds them. Memory: each in a process of its own, its peak above what held the logits.
 matching  one picture's anchors to its boxes at 800 px: box_iou and Matcher.
 step      forward, losses, backward and SGD of a mobilenet_v3_large RetinaNet, 4 pictures of 320 px: torchvision's
           RetinaNet around the same backbone, with the same weights, anchors and pictures. Targets are assigned inside
-          torchvision's step; in ours the loader has done so, and what that took is a row of its own.
+          torchvision's step; in ours the loader has done so, and what that took is a row of its own. Once with all
+          objects of the pictures and once with 3 of each: the fewer, the less of the box head our step needs.
+inference the same two networks from pictures to boxes. The weights are random, with the bias at which 300 scores of a
+          picture pass the threshold; they lie scattered, so that the box head is needed nearly everywhere.
 loading   JPEG to batches of 4 resized pictures: torchvision's CocoDetection, transforms as in its references/detection,
-          and the resize and batching of its GeneralizedRCNNTransform; ours flips, and matches too.
+          and the resize and batching of its GeneralizedRCNNTransform; ours flips, and matches too. Once more with
+          our pictures in data.cache, at network size (constant size) and in full (scale jitter or windows).
 
 Before anything is timed, both must give the same numbers. A row has the medians of seconds on the wall and of the
 processor, which a busy machine lengthens less, and the ratios of these medians.
@@ -19,12 +23,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import os
 import platform
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -33,6 +39,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision
 from torchvision.datasets import CocoDetection
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection._utils import Matcher
@@ -43,12 +50,17 @@ from torchvision.transforms import v2
 
 from focalcli import anchors, coco
 from focalcli.anchors import AnchorSpec
+from focalcli.detections import Detections
 from focalcli.training.augment import Augment
+from focalcli.training.cache import PictureCache
 from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample
 from focalcli.training.loss import BACKGROUND, IGNORE, box_loss, focal_loss
 from focalcli.training.model import IMAGE_MEAN, IMAGE_STD, Detector, build_model
+from focalcli.training.norms import FrozenBatchNorm2d
+from focalcli.training.predict import Thresholds, _detect_batch
 from focalcli.training.sampling import Key
 from focalcli.training.step import Objective, losses
+from focalcli.training.winograd import Conv3x3
 
 SPEC = AnchorSpec()
 STEP_PX, STEP_PICTURES = 320, 4
@@ -184,21 +196,24 @@ def bench_matching(rounds: int, file: Path, pictures: int = 20) -> None:
 # ----------------------------------------------------------------------------------------------------------------- step
 
 
-def step_samples(dataset: coco.Dataset, labels: np.ndarray) -> list[Sample]:
-    """Pictures of 320 x 320 px with their boxes."""
+def step_samples(dataset: coco.Dataset, labels: np.ndarray, most: int | None = None) -> list[Sample]:
+    """Pictures of 320 x 320 px with their boxes, or the first `most` of them."""
     pictures = Pictures(dataset, labels, InputSize(STEP_PX, STEP_PX), Augment())
     samples = []
     for index in range(STEP_PICTURES):
         sample = pictures[Key(index, None)]
         wide = np.full((STEP_PX, STEP_PX, 3), 114, np.uint8)
         wide[: sample.image.shape[0], : sample.image.shape[1]] = sample.image
-        samples.append(Sample(wide, sample.boxes, sample.labels, sample.crowds, index))
+        samples.append(Sample(wide, sample.boxes[:most], sample.labels[:most], sample.crowds, index))
     return samples
 
 
 def torchvision_twin(model: Detector, classes: int) -> RetinaNet:
-    """torchvision's RetinaNet around a copy of the backbone, with the same weights."""
+    """torchvision's RetinaNet around a copy of the backbone, with the same weights and torch's own modules."""
     backbone = copy.deepcopy(model.backbone)
+    plain = {Conv3x3: torch.nn.Conv2d, FrozenBatchNorm2d: torchvision.ops.FrozenBatchNorm2d}
+    for module in backbone.modules():
+        module.__class__ = plain.get(type(module), type(module))
     backbone.out_channels = 256
     generator = AnchorGenerator(SPEC.level_sizes, (SPEC.ratios,) * 5)
     sizes = {"min_size": STEP_PX, "max_size": STEP_PX, "image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
@@ -209,7 +224,7 @@ def torchvision_twin(model: Detector, classes: int) -> RetinaNet:
 
 def losses_of_each_picture(model: Detector, batch: Batch) -> tuple[float, float]:
     """Our two losses, divided for each picture by its own positives and averaged: torchvision's normalisation."""
-    logits, deltas = model(batch.images)
+    logits, deltas = model(batch.images, batch.positive)
     picture = batch.positive // batch.anchors_per_image
     labels = torch.full((logits.shape[0] * logits.shape[1],), BACKGROUND)
     labels[batch.ignored], labels[batch.positive] = IGNORE, batch.positive_label
@@ -217,23 +232,32 @@ def losses_of_each_picture(model: Detector, batch: Batch) -> tuple[float, float]
     for number, (x, of_picture) in enumerate(zip(logits, labels.view(len(logits), -1), strict=True)):
         own = picture == number
         count = max(1, int(own.sum()))
-        chosen = deltas[number][batch.positive[own] % batch.anchors_per_image]
         both[0] += focal_loss(x, of_picture, 0.25, 2.0, count)
-        both[1] += box_loss(chosen, batch.positive_anchor[own], batch.positive_box[own], "l1") / count
+        both[1] += box_loss(deltas[own], batch.positive_anchor[own], batch.positive_box[own], "l1") / count
     classification, regression = (both / len(logits)).tolist()
     return classification, regression
 
 
-def bench_step(rounds: int, file: Path) -> None:
-    dataset = coco.load(file)
+def step_pair(dataset: coco.Dataset) -> tuple[Detector, RetinaNet]:
     classes = len(dataset.categories)
-    samples, collate = step_samples(dataset, np.arange(classes)), Collate(SPEC)
-    batch = collate(samples)
     torch.manual_seed(0)
     model = build_model(backbone="mobilenet_v3_large", num_classes=classes, anchors_per_cell=9, frozen_batch_norm=True)
+    model.to(memory_format=torch.channels_last)
+    return model, torchvision_twin(model, classes)
+
+
+def floats(samples: list[Sample]) -> list[torch.Tensor]:
+    """The pictures as torchvision takes them."""
+    return [torch.from_numpy(s.image).permute(2, 0, 1).float().div(255).contiguous() for s in samples]
+
+
+def bench_step(rounds: int, file: Path, most: int | None = None) -> None:
+    dataset = coco.load(file)
+    samples, collate = step_samples(dataset, np.arange(len(dataset.categories)), most), Collate(SPEC)
+    batch = collate(samples)
+    model, twin = step_pair(dataset)
     model.train()
-    twin = torchvision_twin(model, classes)
-    images = [torch.from_numpy(s.image).permute(2, 0, 1).float().div(255).contiguous() for s in samples]
+    images = floats(samples)
     targets = [{"boxes": torch.from_numpy(s.boxes), "labels": torch.from_numpy(s.labels)} for s in samples]
 
     with torch.no_grad():
@@ -254,11 +278,48 @@ def bench_step(rounds: int, file: Path) -> None:
         sum(twin(images, targets).values()).backward()
         steppers[1].step()
 
-    name = f"step, mobilenet_v3_large, {STEP_PICTURES} x {STEP_PX} px, fp32"
+    boxes = np.mean([len(s.boxes) for s in samples])
+    name = f"step, mobilenet_v3_large, {STEP_PICTURES} x {STEP_PX} px, {boxes:.0f} objects each, fp32"
     row(name, by_turns(ours, theirs, rounds), f"first losses differ by {worst:.0e}")
-    spent, _ = by_turns(lambda: collate(samples), lambda: None, rounds)
-    wall = statistics.median(wall for wall, _ in spent) * 1e3
-    print(f"| the batch of that step, made by a loading process | {wall:.2f} | in the step | | | |", flush=True)
+    if most is None:
+        spent, _ = by_turns(lambda: collate(samples), lambda: None, rounds)
+        wall = statistics.median(wall for wall, _ in spent) * 1e3
+        print(f"| the batch of that step, made by a loading process | {wall:.2f} | in the step | | | |", flush=True)
+
+
+def bench_inference(rounds: int, file: Path, passing: int = 300) -> None:
+    dataset = coco.load(file)
+    samples = step_samples(dataset, np.arange(len(dataset.categories)))
+    model, _ = step_pair(dataset)
+    head = model.head["classification_head"].cls_logits
+    torch.nn.init.normal_(head.weight, std=0.05)
+    torch.nn.init.normal_(model.head["regression_head"].bbox_reg.weight, std=0.05)
+    images, thresholds = floats(samples), Thresholds()
+    with torch.no_grad():
+        logits = model.eval()(torch.stack(images) * 255)[0]
+        at_threshold = math.log(thresholds.score / (1 - thresholds.score))
+        head.bias += at_threshold - logits.flatten().topk(passing * len(images)).values[-1]
+    twin = torchvision_twin(model, len(dataset.categories)).eval()
+    twin.detections_per_img = thresholds.max_detections
+    pixels = [(s.index, (STEP_PX, STEP_PX), s.image) for s in samples]
+    categories, cpu = np.arange(len(dataset.categories)), torch.device("cpu")
+
+    def ours() -> Detections:
+        return _detect_batch(model, pixels, categories, SPEC, thresholds, cpu, None)
+
+    @torch.inference_mode()
+    def theirs() -> list[dict[str, torch.Tensor]]:
+        return twin(images)
+
+    found, alike, count = ours(), 0, 0
+    for number, of_picture in enumerate(theirs()):
+        xywh = found.boxes[found.image == number]
+        xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+        gap = np.abs(xyxy[:, None] - of_picture["boxes"].numpy()).max(axis=2).min(axis=0)
+        alike += int((gap < 0.02).sum())
+        count += len(gap)
+    name = f"inference, a picture of the same, {passing} candidates each"
+    row(name, by_turns(ours, theirs, rounds), f"{alike} of {count} boxes within 0.02 px", len(images))
 
 
 # -------------------------------------------------------------------------------------------------------------- loading
@@ -276,7 +337,7 @@ def bench_loading(rounds: int, file: Path, pictures: int = 64) -> None:
     to_batch = GeneralizedRCNNTransform(size.min_size, size.max_size, list(IMAGE_MEAN), list(IMAGE_STD))
     shown = [list(range(start, start + 4)) for start in range(0, pictures, 4)]
 
-    def ours(seed: int | None = 0) -> list[Batch]:
+    def ours(seed: int | None = 0, made: Pictures = made) -> list[Batch]:
         return [collate([made[Key(index, seed)] for index in four]) for four in shown]
 
     def picture(index: int, convert: Callable) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -303,11 +364,17 @@ def bench_loading(rounds: int, file: Path, pictures: int = 64) -> None:
     row(name, by_turns(ours, theirs, rounds), f"pixels differ by {255 * 0.226 * np.mean(far):.1f} of 255", pictures)
     times = by_turns(ours, lambda: theirs(batched=False), rounds)
     row("the same, torchvision's dataset alone: not resized", times, "", pictures)
+    with tempfile.TemporaryDirectory() as kept:
+        for what, at in (("at network size", size), ("in full", None)):
+            cached = Pictures(dataset, made.labels, size, augment, PictureCache(Path(kept), dataset, at))
+            same = all(torch.equal(a.images, b.images) for a, b in zip(ours(), ours(made=cached), strict=True))
+            times = by_turns(lambda cached=cached: ours(made=cached), theirs, rounds)
+            row(f"the same, ours from data.cache, kept {what}", times, "equal pixels" if same else "DIFFER", pictures)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="+", choices=["loss", "matching", "step", "loading"])
+    parser.add_argument("parts", nargs="+", choices=["loss", "matching", "step", "inference", "loading"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/bccd"), help="folder with annotations/")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory-of", choices=LOSSES, help=argparse.SUPPRESS)
@@ -327,8 +394,12 @@ def main() -> None:
     for part in options.parts:
         if part == "loss":
             bench_loss(options.rounds)
+        elif part == "step":
+            bench_step(options.rounds, train)
+            bench_step(options.rounds, train, most=3)
         else:
-            {"matching": bench_matching, "step": bench_step, "loading": bench_loading}[part](options.rounds, train)
+            ways = {"matching": bench_matching, "inference": bench_inference, "loading": bench_loading}
+            ways[part](options.rounds, train)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,69 @@
+"""The norms say what torchvision's and torch's say, and work where torch's raise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from focalcli.training.model import build_model
+from focalcli.training.norms import FrozenBatchNorm2d, GroupNorm
+
+
+@pytest.mark.parametrize("eps", [1e-5, 0.0])
+def test_fixed_statistics_are_torchvisions(eps):
+    """torchvision.ops.FrozenBatchNorm2d in float64: output, gradient, names of the state, and the order in memory."""
+    ours, theirs = (kind(6, eps=eps).double() for kind in (FrozenBatchNorm2d, torchvision.ops.FrozenBatchNorm2d))
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.rand(6, generator=generator, dtype=torch.float64) + 0.5 for name in theirs.state_dict()}
+    theirs.load_state_dict(state)
+    ours.load_state_dict(state)
+    answers = []
+    x = torch.randn(2, 6, 5, 4, generator=generator, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    for norm in (ours, theirs):
+        leaf = x.clone().requires_grad_()
+        out = norm(leaf)
+        assert out.is_contiguous(memory_format=torch.channels_last)
+        (out**2).sum().backward()
+        answers.append((out, leaf.grad))
+    for found, wanted in zip(*answers, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_fixed_statistics_keep_fp32_beside_half_precision():
+    """As in torchvision: what enters as bfloat16 leaves as fp32, so that scale and shift are not rounded."""
+    x = torch.randn(1, 3, 2, 2).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = FrozenBatchNorm2d(3)(x), torchvision.ops.FrozenBatchNorm2d(3)(x)
+    assert found.dtype == wanted.dtype == torch.float32
+    torch.testing.assert_close(found, wanted)
+
+
+def test_groups_are_torchs():
+    """torch.nn.GroupNorm, where it can."""
+    x = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(GroupNorm(4, 8)(x), nn.GroupNorm(4, 8)(x))
+
+
+def test_a_single_value_is_normalised_to_the_bias():
+    """Wu and He 2018, eq. 1: x - mean is 0; torch.nn.GroupNorm raises `Expected more than 1 value per channel`."""
+    norm = GroupNorm(4, 4)
+    nn.init.constant_(norm.bias, 0.5)
+    x = torch.full((1, 4, 1, 1), 7.0, requires_grad=True)
+    out = norm(x)
+    out.sum().backward()
+    assert out.flatten().tolist() == pytest.approx([0.5] * 4, abs=1e-3) and torch.isfinite(x.grad).all()
+    with pytest.raises(ValueError, match="more than 1 value"):
+        nn.GroupNorm(4, 4)(x)
+
+
+def test_a_narrow_head_with_norms_trains_on_one_small_picture():
+    """32 channels in 32 groups; P7 of a picture of 96 px is one cell."""
+    model = build_model(
+        backbone="mobilenet_v2", num_classes=2, anchors_per_cell=3, width=32, head_depth=1, head_norm="group",
+        frozen_batch_norm=True,
+    ).train()  # fmt: skip
+    logits, deltas = model(torch.zeros(1, 3, 96, 96, dtype=torch.uint8))
+    (logits.sum() + deltas.sum()).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
