@@ -22,6 +22,7 @@ from focalcli import evaluation
 from focalcli.coco import Dataset, find_splits, load
 from focalcli.detections import Detections, load_detections, results_json
 from focalcli.errors import FocalError
+from focalcli.evaluation import NO_LIMITS, Evaluation, Limits
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
 
 # (title, pictures) -> a context that gives what is to be called with pictures done and pictures in all
@@ -34,55 +35,15 @@ class Wanted:
 
     Attributes:
         engine: of AP and AR. rounds: of the bootstrap over images; 0 leaves the intervals out.
-        why: the diagnosis too.
+        why: the diagnosis too. limits: of the gates; a class that they name and nobody scores is refused before a
+            detector runs. suspects: the labels that are disputed too.
     """
 
     engine: evaluation.Engine = "focal"
     rounds: int = 0
     why: bool = False
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """An AP table, and what it is of.
-
-    Attributes:
-        source: the detections or the checkpoint. dataset: what they were scored against.
-        diagnosis: why each class has its AP, where that was wanted.
-        found: a checkpoint's detections, None when they came from a file.
-        warnings: what makes the numbers differ from what the user may expect.
-    """
-
-    table: evaluation.ApTable
-    source: Path
-    dataset: Dataset
-    diagnosis: evaluation.Diagnosis | None = None
-    found: Detections | None = None
-    warnings: tuple[str, ...] = ()
-
-    def ordered(self, column: str | None) -> Evaluation:
-        """The same with the classes in another order: see ApTable.ordered."""
-        return replace(self, table=self.table.ordered(column))
-
-    def with_objects(self, least: int) -> Evaluation:
-        """The same without the classes that have fewer than `least` objects; means and totals stay those of all.
-
-        Raises:
-            FocalError: no class is left.
-        """
-        classes = tuple(entry for entry in self.table.classes if entry.n_val >= least)
-        if not classes:
-            most = max(entry.n_val for entry in self.table.classes)
-            raise FocalError(
-                f"{self.dataset.path}: no class has {least:,} objects; the most is {most:,}", "lower --min-val"
-            )
-        return replace(self, table=replace(self.table, classes=classes))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: the table, what it was computed from, and the diagnosis where there is one."""
-        of = {"source": str(self.source), "dataset": str(self.dataset.path), "dataset_sha256": self.dataset.sha256}
-        why = {} if self.diagnosis is None else {"diagnosis": self.diagnosis.to_dict()}
-        return {**self.table.to_dict(), **of, **why}
+    limits: Limits = NO_LIMITS
+    suspects: bool = False
 
 
 def evaluate(
@@ -106,17 +67,29 @@ def evaluate(
     is_own = source.is_dir() and (source / "checkpoints").is_dir() and dataset is None and split in (None, "val")
     folder = source / "eval" if out is None and is_own else out
     if folder is not None:
-        _refuse_unwritable(folder)
+        refuse_unwritable(folder)
+        _refuse_to_replace_baseline(folder, wanted.limits)
     if is_detections(source):
         result = of_file(source, dataset, split, images, wanted)
     else:
         result = of_checkpoint(source, dataset, split, images, wanted, **work)
+    result = replace(result, gates=evaluation.check(result.table, wanted.limits))
+    if wanted.suspects:
+        result = replace(result, suspects=_disputed(result))
     notes = [*result.warnings, *result.table.unlike_pycocotools]
+    if wanted.limits.baseline is not None:
+        notes += evaluation.baseline_warnings(result.table, result.dataset.sha256, wanted.limits.baseline)
     if folder is not None:
         notes.append(f"saved in {folder}: {', '.join(save(result, folder))}")
-    elif result.found is not None:
+    elif result.of_checkpoint:
         notes.append("not saved; --out DIR keeps the detections and this table")
     return result, notes
+
+
+def _disputed(result: Evaluation) -> tuple[evaluation.Suspect, ...]:
+    scored = {row.category_id for row in result.table.classes}
+    labels = [label for label, category in enumerate(result.dataset.categories) if category.id in scored]
+    return evaluation.find_suspects(result.dataset, result.found, labels)
 
 
 def is_detections(source: Path) -> bool:
@@ -136,6 +109,7 @@ def of_file(source: Path, dataset: Path | None, split: str | None, images: Path 
         hint = f"`focal eval {shlex.quote(str(source))} DATASET`"
         raise FocalError(f"{source}: detections need the dataset that they belong to", hint)
     data = load_split(split_file(dataset, split), images)
+    wanted.limits.refuse_unknown_classes(data.class_names, str(data.path))
     found = load_detections(source, data)
     evaluation.refuse_misread(data, found, str(source))
     percent = evaluation.in_percent(found)
@@ -147,7 +121,7 @@ def of_file(source: Path, dataset: Path | None, split: str | None, images: Path 
         counts["objects"] = dict(zip(train.class_names, train.objects_per_class.tolist(), strict=True))
         counts["images"] = dict(zip(train.class_names, train.images_per_class.tolist(), strict=True))
     table, diagnosis = _score(data, found, wanted, counts, list(range(len(data.categories))))
-    return Evaluation(table, source, data, diagnosis, warnings=warnings)
+    return Evaluation(table, source, data, found, False, diagnosis, warnings=warnings)
 
 
 def of_checkpoint(
@@ -161,11 +135,15 @@ def of_checkpoint(
     workers: int,
     device: str,
     counting: Counting,
+    raw_scores: bool = False,
 ) -> Evaluation:
     """Run a checkpoint's detector on a dataset, by default on the one that its training was scored on, and score it.
 
     Ghost categories, which it was not trained on, are left out. What is scored is what the saved file will hold
     (`rounded`), so that scoring that file again gives the same numbers.
+
+    Args:
+        raw_scores: leave out the calibration that the checkpoint holds.
 
     Raises:
         FocalError: no readable checkpoint, no dataset, or one of other classes.
@@ -175,19 +153,20 @@ def of_checkpoint(
     path = checkpoint.find(source)
     target = run.pick_device(device)
     trained = run.load_trained(path, target)
-    warning = None
-    if dataset is None:
-        data, warning = _recorded(source, trained.meta["data"], split or "val", images)
-    else:
-        data = load_split(split_file(dataset, split), images)
-    refuse_missing_pictures(data, "--images DIR")
+    wanted.limits.refuse_unknown_classes([entry["name"] for entry in trained.meta["classes"]], str(path))
+    data, warnings = data_of(source, trained.meta["data"], dataset, split, images)
+    if not raw_scores:
+        warnings += calibration_notes(trained.meta, data)
     with counting(f"eval {path}", len(data.image_ids)) as progress:
-        found = run.detect(trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress)
+        found = run.detect(
+            trained, data, device=target, batch_size=batch_size, workers=workers, progress=progress,
+            raw_scores=raw_scores,
+        )  # fmt: skip
     found = found.rounded()
     names = {entry["name"] for entry in trained.meta["classes"]}
     labels = [label for label, category in enumerate(data.categories) if category.name in names]
     table, diagnosis = _score(data, found, wanted, trained.meta["data"]["train"], labels)
-    return Evaluation(table, path, data, diagnosis, found, () if warning is None else (warning,))
+    return Evaluation(table, path, data, found, True, diagnosis, warnings=warnings)
 
 
 def _score(
@@ -206,9 +185,46 @@ def _score(
     return table, evaluation.diagnose(data, found, labels) if wanted.why else None
 
 
-def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | None) -> tuple[Dataset, str | None]:
+def data_of(
+    source: Path,
+    splits: Mapping[str, Any],
+    dataset: Path | None,
+    split: str | None,
+    images: Path | None,
+    command: str = "eval",
+) -> tuple[Dataset, tuple[str, ...]]:
+    """The dataset to run a checkpoint on, by default one that its training used, and warnings.
+
+    Args:
+        splits: what the checkpoint's meta says of its data. command: the one that asks, for the hint.
+
+    Raises:
+        FocalError: it is not there, or its pictures are not.
+    """
+    warning = None
+    if dataset is None:
+        data, warning = _recorded(source, splits, split or "val", images, command)
+    else:
+        data = load_split(split_file(dataset, split), images)
+    refuse_missing_pictures(data, "--images DIR")
+    return data, () if warning is None else (warning,)
+
+
+def calibration_notes(meta: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:
+    """That the scores of a checkpoint are calibrated, and on which pictures."""
+    if not (fitted := meta.get("calibration")):
+        return ()
+    note = f"scores are calibrated ({fitted['method']}, on {fitted['path']}); --raw-scores leaves that out"
+    if fitted["sha256"] == data.sha256:
+        note += f". ECE on these pictures flatters: {fitted['images']:,} of them made the map"
+    return (note,)
+
+
+def _recorded(
+    source: Path, splits: Mapping[str, Any], name: str, images: Path | None, command: str
+) -> tuple[Dataset, str | None]:
     """The dataset that the training used, and a warning when it is no longer the same."""
-    hint = f"give the dataset: `focal eval {shlex.quote(str(source))} DATASET`"
+    hint = f"give the dataset: `focal {command} {shlex.quote(str(source))} DATASET`"
     if name not in splits:
         raise FocalError(f"{source}: knows the splits {' and '.join(splits)}, not {name!r}", hint)
     file, root = Path(splits[name]["path"]), Path(splits[name]["image_root"])
@@ -223,13 +239,22 @@ def _recorded(source: Path, splits: dict[str, Any], name: str, images: Path | No
 # ------------------------------------------------------------------------------------------------- what is kept of it
 
 
-def _refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path, option: str = "--out DIR") -> None:
     """Raise FocalError for a folder that could not be made or written to, before the minutes that a detector takes."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise FocalError(f"{folder}: {there} is not a folder", "choose another folder with --out DIR")
+        raise FocalError(f"{folder}: {there} is not a folder", f"choose another folder with {option}")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise FocalError(f"{folder}: cannot be written to (no permission)", "choose another folder with --out DIR")
+        raise FocalError(f"{folder}: cannot be written to (no permission)", f"choose another folder with {option}")
+
+
+def _refuse_to_replace_baseline(folder: Path, limits: Limits) -> None:
+    """Raise FocalError where a worse result would become the next one's baseline, which the next one then passes."""
+    if limits.baseline is not None and limits.baseline.path.resolve() == (folder / "metrics.json").resolve():
+        raise FocalError(
+            f"--baseline {limits.baseline.path}: this evaluation would be saved in its place",
+            "keep the baseline elsewhere, or save this one elsewhere with --out DIR",
+        )
 
 
 def save(result: Evaluation, folder: Path) -> tuple[str, ...]:
@@ -247,7 +272,7 @@ def save(result: Evaluation, folder: Path) -> tuple[str, ...]:
         "metrics.json": (json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n").encode(),
         "per_class.csv": text.getvalue().encode("utf-8", "backslashreplace"),
     }
-    if result.found is not None:
+    if result.of_checkpoint:
         files["predictions.coco.json"] = results_json(result.found, result.dataset)
     aside = folder / f".{os.getpid()}"
     try:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_audit import audited, found
 
-from focalcli.audit.drift import fisher_exact, holm
+from focalcli.audit.drift import fisher_exact
 
 # from scipy 1.17.1, scipy.stats.fisher_exact; the first is Fisher's tea-tasting lady with one cup of each kind wrong,
 # the last four are of the size of COCO's val2017 against train2017
@@ -41,13 +41,6 @@ def test_p_value_is_the_sum_over_all_deals_that_are_not_more_probable(n, n_train
     ways = [math.comb(n, x) * math.comb(n_train, here + there - x) for x in range(min(n, here + there) + 1)]
     expected = sum(way for way in ways if way <= ways[here]) / math.comb(n + n_train, here + there)
     assert fisher_exact(np.array([here]), n, np.array([there]), n_train) == pytest.approx([expected], rel=1e-6)
-
-
-def test_holm_steps_down():
-    """Worked by hand: 0.01 x 4, then 0.02 x 3, 0.03 x 2 (not below the one before), and 0.5."""
-    adjusted = holm(np.array([0.5, 0.01, 0.03, 0.02]))
-    assert adjusted == pytest.approx([0.5, 0.04, 0.06, 0.06])
-    assert holm(np.array([0.6, 0.7])) == pytest.approx([1.0, 1.0])
 
 
 def dealt(write_coco, name: str, pictures: list[list[int]]):

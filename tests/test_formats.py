@@ -91,7 +91,7 @@ def test_a_dash_is_stdout(bad_file, tmp_path, monkeypatch):
 
 def test_a_file_that_cannot_be_written_or_is_the_input_is_refused(bad_file, tmp_path):
     before = bad_file.read_bytes()
-    mistake("audit", bad_file, "-f", "json", "-o", bad_file, says="this is what the audit reads")
+    mistake("audit", bad_file, "-f", "json", "-o", bad_file, says="this is what the command reads")
     mistake("audit", bad_file, "-f", "json", "-o", tmp_path, says="cannot be written")
     mistake("audit", bad_file, "-f", "json", "-o", "/proc/nowhere/x", says="cannot be written")
     assert bad_file.read_bytes() == before

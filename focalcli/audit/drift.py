@@ -18,6 +18,7 @@ import numpy as np
 
 from focalcli.audit.figures import ClassDrift, Drift
 from focalcli.audit.pairs import Pairs
+from focalcli.chance import holm
 from focalcli.coco import Dataset, Floats, Ints
 
 SAME = 1 + 1e-7  # outcomes whose probabilities differ by less are equally probable: lgamma is exact to about 1e-9
@@ -99,15 +100,6 @@ def fisher_exact(with_class: Ints, n: int, train_with_class: Ints, n_train: int)
         as_odd = probability <= probability[here - low] * SAME
         p_values[row] = min(1.0, float(probability[as_odd].sum() / probability.sum()))
     return p_values
-
-
-def holm(p_values: Floats) -> Floats:
-    """(K,) p-values adjusted so that the chance of even one false alarm among the K stays below the bound asked for."""
-    order = np.argsort(p_values, kind="stable")
-    stepped = p_values[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(stepped), 1.0)
-    return adjusted
 
 
 def _distance_by_chance(tables: Sequence[Pairs], n: Sequence[int], k: int) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from focalcli.cli.delivery import OutputOption, deliver, refuse_to_replace, step_summary
 from focalcli.cli.options import DatasetArgument, IgnoreOption, ImagesOption, SelectOption
 from focalcli.errors import ExitCode, FocalError
 
@@ -75,10 +75,7 @@ def audit(
         Optional[int], typer.Option(min=1, help="Exit 1 when a trained class has fewer objects in another split.")
     ] = None,
     format: Annotated[AuditFormat, typer.Option("--format", "-f", help="How to print it.")] = AuditFormat.table,
-    output: Annotated[
-        Optional[Path],
-        typer.Option("--output", "-o", help="Write it to this file, and nothing to stdout; - is stdout."),
-    ] = None,
+    output: OutputOption = None,
 ) -> None:
     """Show how imbalanced a dataset is, and what is wrong in it.
 
@@ -95,7 +92,9 @@ def audit(
             raise FocalError(f"{option} {limit}: expected a number", f"leave {option} out for no limit")
     spec, short, long, loss = _network(recipe, anchor_sizes, min_size, max_size)
     splits = load_splits(dataset, images)
-    _refuse_to_replace_input(output, splits, recipe)
+    if recipe is not None:
+        loss = _by_class(recipe, loss, splits, spec, short, long)
+    refuse_to_replace(output, (*(split.path for split in splits.values()), recipe))
     with _progress(deep, sum(len(split.image_ids) for split in splits.values())) as progress:
         report = run_audit(
             splits, spec, min_size=short, max_size=long, loss=loss, deep=deep, wanted=wanted, progress=progress
@@ -110,9 +109,11 @@ def audit(
         from focalcli.render.formats import audit_text
 
         failing = None if fail_on is FailOn.never else fail_on.value
-        _deliver(audit_text(format.value, report, splits, results, wanted, failing), output)
+        deliver(audit_text(format.value, report, splits, results, wanted, failing), output)
     if format is AuditFormat.github:
-        _step_summary(report, results)
+        from focalcli.render.to_markdown import audit_markdown
+
+        step_summary(audit_markdown(report, results))
     reasons = _reasons(report, results, fail_on)
     if format is not AuditFormat.table or output is not None:  # the table has said it on stdout
         for reason in reasons:
@@ -145,6 +146,32 @@ def _network(
     return spec, short, long, loss
 
 
+def _by_class(
+    recipe: Path, loss: LossSettings, splits: Mapping[str, Dataset], spec: AnchorSpec, short: int, long: int
+) -> LossSettings:
+    """The loss with an alpha and gamma for each class where the recipe varies them by how often classes come."""
+    from focalcli import recipe as recipes
+    from focalcli.audit import reference_split
+    from focalcli.recommend import per_class
+
+    said = recipes.load(recipe).loss
+    train = splits[reference_split(splits)]
+    objects = [n for n in train.objects_per_class.tolist() if n]
+    if (said.alpha_by == "none" and said.gamma_by == "none") or not objects:
+        return loss
+    names = [name for name, n in zip(train.class_names, train.objects_per_class, strict=True) if n]
+    source, alpha, gamma, prior = loss
+    alpha = per_class.varied_alpha(
+        per_class.by_name(alpha, names, "loss.alpha"), said.alpha_by, objects, said.beta,
+        lambda: per_class.foreground_of(train, spec, short, long),
+    )  # fmt: skip
+    gamma = per_class.varied_gamma(
+        per_class.by_name(gamma, names, "loss.gamma"), said.gamma_by, objects, said.gamma_factor
+    )
+    each = [dict(zip(names, value, strict=True)) if isinstance(value, list) else value for value in (alpha, gamma)]
+    return source, each[0], each[1], prior
+
+
 def _five_sizes(text: str) -> tuple[float, ...]:
     try:
         sizes = tuple(float(word) for word in text.split(","))
@@ -159,13 +186,6 @@ def _five_sizes(text: str) -> tuple[float, ...]:
     return sizes
 
 
-def _refuse_to_replace_input(output: Path | None, splits: Mapping[str, Dataset], recipe: Path | None) -> None:
-    """Before the work, not after it."""
-    inputs = [dataset.path for dataset in splits.values()] + ([recipe] if recipe else [])
-    if output is not None and any(output.resolve() == path.resolve() for path in inputs):
-        raise FocalError(f"-o {output}: this is what the audit reads", "give another file with -o")
-
-
 @contextmanager
 def _progress(deep: bool, pictures: int) -> Iterator[Callable[[int, int], None] | None]:
     """A bar while pictures are decoded."""
@@ -176,32 +196,6 @@ def _progress(deep: bool, pictures: int) -> Iterator[Callable[[int, int], None] 
 
     with counting("pictures", pictures) as progress:
         yield progress
-
-
-def _deliver(text: str, output: Path | None) -> None:
-    """To the file, else to stdout."""
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        from focalcli.files import write_whole
-
-        write_whole(output, text.encode("utf-8", "backslashreplace"))
-
-
-def _step_summary(report: AuditReport, results: Sequence[GateResult]) -> None:
-    """What GitHub shows on the page of the job: the file that it names in GITHUB_STEP_SUMMARY is appended to."""
-    place = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not place:
-        return
-    from focalcli.render.to_markdown import audit_markdown
-
-    try:
-        with open(place, "a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(audit_markdown(report, results))
-    except OSError as error:
-        raise FocalError(
-            f"{place}: cannot be written ({error.strerror})", "GITHUB_STEP_SUMMARY names it; unset it to go without"
-        ) from None
 
 
 def _reasons(report: AuditReport, results: Sequence[GateResult], fail_on: FailOn) -> list[str]:

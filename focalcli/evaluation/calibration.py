@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from focalcli.coco import Bools, Dataset, Floats, Id
+from focalcli.coco import Bools, Dataset, Floats, Id, Ints
 from focalcli.detections import Detections
 from focalcli.errors import FocalError
 from focalcli.evaluation.matching import IOU_THRESHOLDS, choose, outcome, overlaps, queue, rank
@@ -74,9 +74,15 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Judged:
-    """The detections of a dataset that are a hit or a miss: (n,) label, score, whether it is a hit, IoU of the hits."""
+    """The detections of a dataset that are a hit or a miss.
 
-    label: np.ndarray
+    Attributes:
+        image, label: (n,) index into Dataset.image_ids and Dataset.categories.
+        scores, hit: (n,). iou: (n,) of a hit with its object, 0 of a miss.
+    """
+
+    image: Ints
+    label: Ints
     scores: Floats
     hit: Bools
     iou: Floats
@@ -104,7 +110,8 @@ def judge(dataset: Dataset, detections: Detections, labels: list[int] | None = N
     matched = at_half.truth[pairs.found] == pairs.truth
     iou[pairs.found[matched]] = pairs.iou[matched]
     keep = ~at_half.ignored & (ranked.scores >= LEAST_SCORE)
-    return Judged(ranked.label[keep], ranked.scores[keep], at_half.hit[keep], np.where(at_half.hit, iou, 0.0)[keep])
+    hit_iou = np.where(at_half.hit, iou, 0.0)
+    return Judged(ranked.image[keep], ranked.label[keep], ranked.scores[keep], at_half.hit[keep], hit_iou[keep])
 
 
 def calibration(
@@ -124,8 +131,13 @@ def calibration(
     judged = judge(dataset, detections, chosen)
     if scaling is not None:
         judged = replace(judged, scores=scaling.apply(judged.scores))
+    return measure(dataset, judged, chosen)
+
+
+def measure(dataset: Dataset, judged: Judged, labels: list[int]) -> Calibration:
+    """How far the scores of judged detections are from chances, for each of these indices into dataset.categories."""
     classes = []
-    for label in chosen:
+    for label in labels:
         rows = judged.label == label
         category = dataset.categories[label]
         classes.append(
@@ -155,15 +167,27 @@ def _measure(name: str, category_id: Id | None, scores: Floats, hit: Bools, laec
         is_right,
         ece,
         laece,
-        _verdict(len(scores), says, is_right, ece),
+        _verdict(scores, hit, ece),
         tuple(bins),
     )
 
 
-def _verdict(n: int, says: float, is_right: float, ece: float) -> str:
-    if n < FEWEST_DETECTIONS:
-        return f"too few detections to say ({n})"
+def _verdict(scores: Floats, hit: Bools, ece: float) -> str:
+    if len(scores) < FEWEST_DETECTIONS:
+        return f"too few detections to say ({len(scores)})"
+    says, is_right = float(scores.mean()), float(hit.mean())
     figures = f"scores say {says:.2f}, {is_right:.2f} are right"
+    sure = scores >= 0.5
+    if min(np.count_nonzero(sure), np.count_nonzero(~sure)) >= FEWEST_DETECTIONS:
+        above, below = (float(scores[half].mean() - hit[half].mean()) for half in (sure, ~sure))
+        halves = ", ".join(
+            f"{where} 0.5 they say {scores[half].mean():.2f} and {hit[half].mean():.2f} are right"
+            for where, half in (("from", sure), ("below", ~sure))
+        )
+        if above < -SMALL_GAP and below > SMALL_GAP:
+            return f"scores too near to the middle: {halves}"
+        if above > SMALL_GAP and below < -SMALL_GAP:
+            return f"scores too far from the middle: {halves}"
     if says - is_right > SMALL_GAP:
         return f"overconfident: {figures}"
     if is_right - says > SMALL_GAP:

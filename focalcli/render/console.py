@@ -116,7 +116,7 @@ def print_table(console: Console | Plain, columns: Sequence[Column], caption: st
         while _least_width(shown) > console.width and any(column.rank for column in shown):
             dropped.append(max(shown, key=lambda column: column.rank))
             shown.remove(dropped[-1])
-        console.print(_table(console, shown))
+        console.print(rich_table(console, shown))
     else:
         console.file.write(_plain_table(console, shown))
     left_out = f"left out of this narrow terminal: {', '.join(c.title or 'bar' for c in dropped)}" if dropped else ""
@@ -140,7 +140,7 @@ def _cells(text: str) -> int:
     return cell_len(text)
 
 
-def _table(console: Console, columns: Sequence[Column]) -> Table:
+def rich_table(console: Console, columns: Sequence[Column]) -> Table:
     from rich import box
     from rich.table import Table
 

@@ -82,8 +82,9 @@ def in_common(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     found = []
     names, matrix = diagnosis.confusion.names, diagnosis.confusion.matrix
     classes = range(len(names) - 1)
-    pairs = sorted((-matrix[row][column], row, column) for row in classes for column in classes if row != column)
-    taken = [f"{names[row]} for {names[column]} ({-count:,})" for count, row, column in pairs[:PAIRS_NAMED] if count]
+    mixed = ((row, column) for row in classes for column in classes if row != column and matrix[row][column])
+    pairs = sorted((-matrix[row][column], row, column) for row, column in mixed)
+    taken = [f"{names[row]} for {names[column]} ({-count:,})" for count, row, column in pairs[:PAIRS_NAMED]]
     found.append(("Confused", "; ".join(taken) or "no class is taken for another"))
     nothing, missing = sum(matrix[-1]), sum(row[-1] for row in matrix)
     objects = sum(sum(row) for row in matrix[:-1])
@@ -178,7 +179,7 @@ def _detections(confusion: Confusion, place: int) -> str:
         return ""
     parts = [f"{column[place]:,} right", *_other_classes(confusion.names, column, place, "on ", "on other classes")]
     if column[-1]:
-        parts.append(f"{column[-1]:,} without an object")
+        parts.append(f"{column[-1]:,} on nothing or on an object found already")
     return f"of its {plural(sum(column), 'detection')} from there on: {', '.join(parts)}"
 
 

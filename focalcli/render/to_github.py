@@ -23,13 +23,17 @@ def audit_commands(report: AuditReport, folder: Path, gates: Sequence[GateResult
         folder: the checkout; files below it are named relative to it, which is what GitHub can show.
     """
     lines = [
-        f"::error title={_property(f'gate {gate.name}')}::{_data(gate.message)}" for gate in gates if not gate.passed
+        f"::error title={property_text(f'gate {gate.name}')}::{data_text(gate.message)}"
+        for gate in gates
+        if not gate.passed
     ]
     for finding in report.findings:
         title = f"{finding.code} {finding.title} ({finding.split})"
         file = _relative(report.split(finding.split).path, folder)
         text = f"{place_and_message(finding)}; {finding.hint}"
-        lines.append(f"::{_LEVELS[finding.severity]} file={_property(file)},title={_property(title)}::{_data(text)}")
+        lines.append(
+            f"::{_LEVELS[finding.severity]} file={property_text(file)},title={property_text(title)}::{data_text(text)}"
+        )
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -38,9 +42,11 @@ def _relative(path: Path, folder: Path) -> str:
     return (whole.relative_to(folder.resolve()) if whole.is_relative_to(folder.resolve()) else whole).as_posix()
 
 
-def _data(text: str) -> str:
+def data_text(text: str) -> str:
+    """What follows the `::` of a command."""
     return visible(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def property_text(text: str) -> str:
+    """A value between the command's name and the `::`."""
+    return data_text(text).replace(":", "%3A").replace(",", "%2C")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ QUALITY = 72
 MOST_OF_A_FINDING, MOST_OF_A_PAGE = 4, 24  # about 15 kB each
 MOST_PIXELS = 60_000_000  # of a picture that is decoded for a thumbnail
 DETAIL_SHARE = 0.12  # of the picture's longer side: smaller boxes are shown in a part of it
+Rectangle = tuple[int, int, int, int]
+Window = Callable[[Floats, int, int], tuple[Rectangle, bool]]
 NAMED, OTHERS = (255, 140, 0), (120, 200, 255)  # the finding's boxes and the rest of the picture's
 
 
@@ -87,7 +89,52 @@ def _thumbnail(dataset: Dataset, index: int, annotation_ids: Sequence[object]) -
 
 def _draw(dataset: Dataset, index: int, named: Floats, others: Floats) -> tuple[bytes, bool]:
     """JPEG bytes, and whether they show only a part of the picture. named, others: (N, 4) xyxy as in the file."""
-    from PIL import Image, ImageDraw
+    from PIL import ImageDraw
+
+    part = open_part(dataset, index, named, SIDE_PX, _window)
+    pen = ImageDraw.Draw(part.picture)
+    for group, colour, line in ((others, OTHERS, 1), (named, NAMED, 3)):
+        for x1, y1, x2, y2 in part.place(group).tolist():
+            # a box of less than a pixel is drawn as one
+            pen.rectangle((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), outline=colour, width=line)
+    return part.jpeg(), part.detail
+
+
+@dataclass(frozen=True)
+class Part:
+    """A picture or a window of it, made to a size.
+
+    Attributes:
+        picture: RGB. corner: (2,) of the window, and scale: (2,) of it, both from the file's frame in px.
+        detail: the window is not all of the picture.
+    """
+
+    picture: Image.Image
+    corner: Floats
+    scale: Floats
+    detail: bool
+
+    def place(self, boxes: Floats) -> Floats:
+        """(N, 4) xyxy of the file's frame in px of this picture."""
+        return (boxes - np.tile(self.corner, 2)) * np.tile(self.scale, 2)
+
+    def jpeg(self) -> bytes:
+        target = io.BytesIO()
+        self.picture.save(target, "JPEG", quality=QUALITY)
+        return target.getvalue()
+
+
+def open_part(dataset: Dataset, index: int, boxes: Floats, side_px: int, window: Window) -> Part:
+    """What `window` chooses of picture `index` for these boxes, its longer side `side_px`, at most 8 times enlarged.
+
+    Args:
+        boxes: (N, 4) xyxy as in the file. window: (boxes in the picture's own px, its width and height) -> (xyxy in
+            whole px, whether it is a detail).
+
+    Raises:
+        FocalError, OSError, ValueError, DecompressionBombError: as UNREADABLE says; no such file, or too large.
+    """
+    from PIL import Image
 
     path = dataset.image_path(index)
     if not path.is_file():
@@ -100,23 +147,15 @@ def _draw(dataset: Dataset, index: int, named: Floats, others: Floats) -> tuple[
             upright = _as_in_file(picture, dataset.image_wh[index])
             width, height = upright.size
             stated = np.where(dataset.image_wh[index] > 0, dataset.image_wh[index], (width, height))
-            to_pixels = np.tile(np.array([width, height]) / stated, 2)
-            named, others = named * to_pixels, others * to_pixels
-            window, detail = _window(named, width, height)
-            sides = window[2] - window[0], window[3] - window[1]
-            scale = min(SIDE_PX / max(sides), 8.0)
+            to_pixels = np.array([width, height]) / stated
+            chosen, detail = window(boxes * np.tile(to_pixels, 2), width, height)
+            sides = chosen[2] - chosen[0], chosen[3] - chosen[1]
+            scale = min(side_px / max(sides), 8.0)
             upright.draft("RGB", (int(width * scale) + 1, int(height * scale) + 1))  # a JPEG decodes smaller at once
             decoded = np.tile(np.array(upright.size) / (width, height), 2)
-            part = _rgb(upright).crop(tuple(np.round(np.array(window) * decoded).astype(int).tolist()))
+            part = _rgb(upright).crop(tuple(np.round(np.array(chosen) * decoded).astype(int).tolist()))
             small = part.resize(tuple(max(1, round(scale * side)) for side in sides))
-    pen = ImageDraw.Draw(small)
-    for group, colour, line in ((others, OTHERS, 1), (named, NAMED, 3)):
-        for x1, y1, x2, y2 in ((group - np.tile(window[:2], 2)) * scale).tolist():
-            # a box of less than a pixel is drawn as one
-            pen.rectangle((x1, y1, max(x2, x1 + 1), max(y2, y1 + 1)), outline=colour, width=line)
-    target = io.BytesIO()
-    small.save(target, "JPEG", quality=QUALITY)
-    return target.getvalue(), detail
+    return Part(small, np.array(chosen[:2]) / to_pixels, scale * to_pixels, detail)
 
 
 def _as_in_file(picture: Image.Image, stated: Ints) -> Image.Image:
@@ -129,7 +168,7 @@ def _as_in_file(picture: Image.Image, stated: Ints) -> Image.Image:
     return picture
 
 
-def _window(named: Floats, width: int, height: int) -> tuple[tuple[int, int, int, int], bool]:
+def _window(named: Floats, width: int, height: int) -> tuple[Rectangle, bool]:
     """The part to show: all of the picture, or the surroundings of boxes too small to be seen in it."""
     whole = (0, 0, width, height)
     if not len(named):
