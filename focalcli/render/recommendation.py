@@ -7,34 +7,46 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from focalcli.recommend import Recommendation
-from focalcli.render.console import Column, print_line, print_table
+from focalcli.recommend.loss import one_number
+from focalcli.render.console import Column, print_line
+from focalcli.render.loss_tables import TextTable, measured_tables, print_tables, shown
 
 
-def print_recommendation(result: Recommendation, console: Console) -> None:
-    """The values with their reasons, and how the anchors serve each class."""
+def print_recommendation(result: Recommendation, console: Any) -> None:
+    """The values with their reasons, how the anchors serve each class, and a checkpoint's scores."""
     print_line(console, (f"For {result.dataset}", "bold"))
     console.print()
     widest = max(len(entry.key) for entry in result.advice)
     for entry in result.advice:
-        print_line(console, (f"{entry.key:{widest}}  ", "bold"), (_short(entry.value), "cyan"))
+        print_line(console, (f"{entry.key:{widest}}  ", "bold"), (short(entry.value), "cyan"))
         print_line(console, entry.reason, indent=4)
         print_line(console, ("; ".join(filter(None, (entry.confidence, entry.source))), "dim"), indent=4)
-    console.print()
-    fits = sorted(result.classes, key=lambda fit: -fit.objects)
-    print_table(
-        console,
-        [
+    tables = [table_of_classes(result)]
+    if result.measured is not None:
+        tables += measured_tables(result.measured, *pair(result))
+    print_tables(console, tables)
+
+
+def pair(result: Recommendation) -> tuple[float, float]:
+    """Its alpha and gamma; the mean where they are set by class."""
+    return one_number(result.values["loss.alpha"]), one_number(result.values["loss.gamma"])
+
+
+def table_of_classes(result: Recommendation) -> TextTable:
+    """How the recommended anchors serve each class, the most frequent first."""
+    fits, note = shown(sorted(result.classes, key=lambda fit: -fit.objects))
+    return TextTable(
+        "With the recommended anchors",
+        (
             Column("class", [fit.name for fit in fits], left=True, style="bold"),
             Column("objects", [f"{fit.objects:,}" for fit in fits]),
             Column("positives per box", [f"{fit.positives_per_box:g}" for fit in fits]),
             Column("reached %", [f"{100 * fit.reached:.1f}" for fit in fits]),
             Column("1 positive anchor for", [_others(fit.foreground) for fit in fits]),
             Column("prior", [f"{fit.prior:g}" for fit in fits]),
-        ],
-        "with the recommended anchors; reached: boxes with an anchor of IoU >= 0.5",
+        ),
+        "; ".join(filter(None, ("reached: boxes with an anchor of IoU >= 0.5", note))),
     )
 
 
@@ -52,7 +64,7 @@ def rows(result: Recommendation) -> list[dict[str, Any]]:
     ]
 
 
-def print_next_step(console: Console, output: Path | None, *, train: Path, val: Path | None, replaced: bool) -> None:
+def print_next_step(console: Any, output: Path | None, *, train: Path, val: Path | None, replaced: bool) -> None:
     """What was written, on which files, and what to run next."""
     if console.is_terminal:
         console.print()
@@ -68,7 +80,8 @@ def _others(foreground: float) -> str:
     return f"{1 / foreground:,.0f} others" if foreground else "none"
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value on one line."""
     if value is None:
         return "no"
     if isinstance(value, dict):

@@ -1,0 +1,79 @@
+"""Dataset -> Recommendation: alpha, gamma, prior, anchors, size and length of training, each with its reason.
+
+No torch, no training: all follows from the annotations and the anchor assignment that training will use. A checkpoint's
+scores, measured elsewhere (training/scores.py), may decide alpha and gamma in place of the rule. By module: hardware
+(the defaults of a machine), boxes (what training will see), anchoring (sizes and ratios), rule (alpha and gamma), loss
+(their advice, the prior), measured (scores -> shares of loss and gradient -> alpha and gamma), per_class (settings for
+long tails), schedule (the rest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from focalcli.anchors import AnchorSpec
+from focalcli.coco import Dataset
+from focalcli.recommend import anchoring, loss, schedule
+from focalcli.recommend.advice import Advice, ClassFit, Recommendation, recipe_values
+from focalcli.recommend.boxes import at_network_size
+from focalcli.recommend.hardware import CPU, CPU_SCRATCH, GPU, GPU_SCRATCH, Hardware, hardware_for
+from focalcli.recommend.measured import Measured, Scores
+from focalcli.recommend.rule import PAPER_PRIOR, Facts, alpha_for, gamma_for
+
+__all__ = [
+    "CPU",
+    "CPU_SCRATCH",
+    "GPU",
+    "GPU_SCRATCH",
+    "Advice",
+    "ClassFit",
+    "Facts",
+    "Hardware",
+    "Measured",
+    "Recommendation",
+    "Scores",
+    "alpha_for",
+    "gamma_for",
+    "hardware_for",
+    "recipe_values",
+    "recommend",
+]
+
+
+def recommend(
+    train: Dataset, hardware: Hardware, overrides: Mapping[str, Any] | None = None, measured: Measured | None = None
+) -> Recommendation:
+    """What to train this dataset with.
+
+    Args:
+        train: the training split. hardware: CPU or GPU.
+        overrides: dotted recipe keys that the user decided (input.min_size, schedule.epochs); the rest follows them.
+        measured: a checkpoint's scores on it.
+
+    Raises:
+        FocalError: no objects, or no picture of known size.
+    """
+    given = dict(overrides or {})
+    size = schedule.input_size(train, hardware, given)
+    boxes = at_network_size(train, size.value, size.figures["max_size"])
+    sizes, ratios = anchoring.advise(boxes, train.class_names, given)
+    more = anchoring.larger_input(train, size, sizes.figures["reached_class_mean"])
+    size = replace(size, reason=size.reason + more)
+    fits = anchoring.class_fits(boxes, AnchorSpec(sizes.value, ratios.value), train.class_names, PAPER_PRIOR)
+    epochs = schedule.epochs(train, hardware, given)
+    facts = Facts(
+        foreground=tuple(fit.foreground for fit in fits),
+        objects=tuple(fit.objects for fit in fits),
+        images=len(train.image_ids),
+        steps=epochs.figures["steps"],
+    )
+    gamma, alpha = loss.gamma_and_alpha(facts, given, measured)
+    prior = loss.prior(fits, alpha.value, gamma.value, given)
+    rest = (loss.per_class_alpha(fits), schedule.repeats(train, given), epochs, size)
+    advice = (sizes, ratios, gamma, alpha, prior, *rest)
+    starts = prior.value if isinstance(prior.value, dict) else {}
+    fits = tuple(replace(fit, prior=starts.get(fit.name, fit.prior)) for fit in fits)
+    values = schedule.recipe_keys(train, hardware, advice, given)
+    return Recommendation(str(train.path), advice, fits, values, measured)

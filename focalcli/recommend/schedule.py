@@ -1,0 +1,95 @@
+"""The advice for the input size, the repeats of pictures and the epochs, and every other value of the recipe.
+
+Sources: Lin et al. 2017, arXiv:1708.02002, table 1e; Gupta et al. 2019, arXiv:1908.03195, sec. 4.2 (repeats).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from focalcli import anchors
+from focalcli.coco import Dataset
+from focalcli.recommend.advice import Advice
+from focalcli.recommend.hardware import Hardware
+
+FREQUENT_SHARE = 0.1  # images of a class on fewer than this share are repeated when classes are imbalanced
+MOST_REPEATS = 10  # of the rarest class; on LVIS, where a class has one picture of 100,000, that is Gupta's 0.001
+
+
+def input_size(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advice:
+    """The hardware's size, but pictures are not blown up: that costs time and adds no detail."""
+    known = train.image_wh[(train.image_wh > 0).all(axis=1)]
+    short = int(np.median(known.min(axis=1))) if len(known) else hardware.min_size
+    fitting = min(hardware.min_size, -(-short // anchors.PAD) * anchors.PAD)
+    low = int(given.get("input.min_size", fitting))
+    high = int(given.get("input.max_size", max(low, round(hardware.max_size * low / hardware.min_size))))
+    reason = f"half of the pictures have a short side of {short} px or less"
+    if "input.min_size" in given:
+        reason = f"as asked; {reason}"
+    elif low < hardware.min_size:
+        reason += ": enlarging them would cost time and add nothing"
+    else:
+        reason += f"; {low} px is what this hardware trains at in reasonable time"
+    figures = {"median_short_side": short, "max_size": high}
+    source = "Lin et al. 2017, table 1e: speed against AP by scale"
+    return Advice("input.min_size", low, reason, figures, source, "rule of thumb")
+
+
+def repeats(train: Dataset, given: Mapping[str, Any]) -> Advice:
+    """Repeat-factor sampling where a class is on few pictures: without it the head sees it a few times an epoch."""
+    share = train.images_per_class[train.images_per_class > 0] / len(train.image_ids)
+    rarest = float(share.min())
+    power = float(given.get("data.repeat_power", 0.5))
+    wanted = min(FREQUENT_SHARE, float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}"))
+    value = float(given.get("data.repeat_threshold", wanted if rarest < FREQUENT_SHARE / 2 else 0.0))
+    name = min((n, name) for n, name in zip(train.images_per_class.tolist(), train.class_names, strict=True) if n)[1]
+    factor = max(1.0, (value / rarest) ** power)
+    reason = f"{name} is on {100 * rarest:.2g} % of the pictures"
+    reason += f": they are shown {factor:.1f} times an epoch" if factor > 1 else "; nothing needs repeating"
+    figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
+    source = "Gupta et al. 2019, sec. 4.2"
+    return Advice("data.repeat_threshold", value, reason, figures, source, "moderate: helps long tails on LVIS")
+
+
+def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advice:
+    """As many as show the hardware's number of pictures, within its limits."""
+    count = len(train.image_ids)
+    fewest, most = hardware.epochs
+    value = int(given.get("schedule.epochs", min(most, max(fewest, round(hardware.samples / count)))))
+    batch = int(given.get("schedule.batch_size", hardware.batch_size))
+    steps = value * max(1, count // batch)
+    reason = f"{count} pictures: {steps:,} steps of {batch}"
+    figures = {"images": count, "steps": steps}
+    return Advice("schedule.epochs", value, reason, figures, "", "rule of thumb: watch the AP over epochs")
+
+
+def recipe_keys(
+    train: Dataset, hardware: Hardware, advice: tuple[Advice, ...], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every dotted recipe key that is not at its default."""
+    chosen = {entry.key: entry.value for entry in advice if " " not in entry.key}
+    size = next(entry for entry in advice if entry.key == "input.min_size")
+    batch = given.get("schedule.batch_size", hardware.batch_size)
+    steps = chosen["schedule.epochs"] * max(1, len(train.image_ids) // batch)
+    values = {
+        "model.backbone": hardware.backbone,
+        "model.weights": hardware.weights,
+        "model.trainable_layers": 5 if hardware.weights == "none" or hardware.backbone.startswith("mobilenet") else 3,
+        "model.width": hardware.width,
+        "model.head_depth": hardware.head_depth,
+        "model.head_norm": hardware.head_norm,
+        "input.max_size": size.figures["max_size"],
+        "schedule.batch_size": batch,
+        "schedule.base_batch": batch,
+        "schedule.optimizer": "adamw",
+        "schedule.lr": hardware.lr,
+        "schedule.weight_decay": 0.05,
+        "schedule.warmup_steps": max(1, min(500, steps // 10)),
+        "schedule.clip_norm": 10.0,
+        "eval.every": max(1, chosen["schedule.epochs"] // 4),
+        "eval.score_threshold": 0.01,
+    }
+    return {**values, **chosen, **given}
