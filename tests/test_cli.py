@@ -36,7 +36,8 @@ from focalcli import demo, evaluation
 from focalcli.cli import evaluate
 
 COMMANDS = (
-    "audit", "fix", "recommend", "train", "eval", "demo", "explain", "recipe check", "recipe show", "recipe schema",
+    "audit", "fix", "recommend", "train", "eval", "calibrate", "demo", "explain", "recipe check", "recipe show",
+    "recipe schema",
 )  # fmt: skip
 
 
@@ -289,7 +290,8 @@ def test_classes_come_most_frequent_first_and_worst_first_on_demand(own_world):
     assert [name for name in header.split() if name != "group"] == evaluate.AP_COLUMNS
     for column in evaluate.AP_COLUMNS:
         focal(*words, "--sort", column)
-    assert {evaluate.FIELDS.get(name, name) for name in evaluate.AP_COLUMNS} <= set(evaluation.ClassAp.__dataclass_fields__)
+    fields = {evaluate.FIELDS.get(name, name) for name in evaluate.AP_COLUMNS}
+    assert fields <= set(evaluation.ClassAp.__dataclass_fields__)
 
 
 def test_eval_says_why_on_demand_and_keeps_it(world, tmp_path):

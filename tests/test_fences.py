@@ -21,11 +21,12 @@ LAYERS = (
     {"errors"},
     {"files"},
     {"coco", "focal_loss"},
-    {"anchors", "detections", "splits"},
+    {"anchors", "chance", "detections", "splits"},
     {"audit", "evaluation"},
     {"fix", "recommend"},
     {"recipe", "render", "training"},
-    {"unpack", "scoring", "demo", "boundary"},
+    {"unpack", "measuring", "predicting", "scoring", "demo", "boundary"},
+    {"calibrating", "comparing", "explaining", "tuning"},
     {"cli"},
     {"__main__"},
 )
@@ -37,6 +38,7 @@ FENCES = {  # package -> the only module or folder that may import it
     "pycocotools": "evaluation",
     "numba": "anchors",
     "triton": "training",
+    "optuna": "tuning", "sqlalchemy": "tuning",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pycocotools", "rich", "pydantic", "yaml", "msgspec"}
 
@@ -120,6 +122,7 @@ def test_audit_recommend_and_eval_of_detections_never_load_torch(world, tmp_path
         ["eval", detections, world / "data"],
         ["recipe", "check", world / "r.yaml"],
         ["explain", "F101"],
+        ["explain-loss", world / "r.yaml"],
     ):
         loaded = loaded_by(*words)
         assert not loaded & {"torch", "torchvision", "numba"}, words

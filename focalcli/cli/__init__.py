@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from focalcli import __version__, boundary
-from focalcli.cli import audit, demo, evaluate, explain, fix, recipe, recommend, train
+from focalcli.cli import (
+    audit,
+    calibrate,
+    compare,
+    demo,
+    evaluate,
+    explain,
+    explain_loss,
+    fix,
+    predict,
+    recipe,
+    recommend,
+    train,
+    tune,
+)
 
 app = typer.Typer(
     help="What class imbalance does to your detector, and the focal loss that answers it.\n\n"
@@ -28,9 +42,14 @@ app.command()(audit.audit)
 app.command()(fix.fix)
 app.command()(recommend.recommend)
 app.command()(train.train)
+app.command()(tune.tune)
 app.command("eval")(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(calibrate.calibrate)
+app.command()(predict.predict)
 app.command()(demo.demo)
 app.command()(explain.explain)
+app.command("explain-loss")(explain_loss.explain_loss)
 app.add_typer(recipe.app, name="recipe")
 
 

@@ -1,0 +1,242 @@
+"""Recipe -> runs of a study, as many as the budget allows -> what won, or that nothing did."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from focalcli import unpack
+from focalcli.anchors import AnchorSpec
+from focalcli.audit.assignment import assign
+from focalcli.errors import FocalError
+from focalcli.focal_loss import equilibrium
+from focalcli.recipe import Recipe, as_dict
+from focalcli.training.device import gpu_count
+from focalcli.tuning.space import Point, Space
+from focalcli.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, verdict
+from focalcli.tuning.trials import GivenUp, Stopped, changed, train
+from focalcli.tuning.verdict import Verdict
+
+RUNS_WANTED = 12  # whole runs that the search should have room for, when the length of a run is ours to choose
+LOOKS = 4  # evaluations of a run
+FEWEST_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a call of `focal tune` may work.
+
+    Attributes:
+        minutes: of this call. trials: of the study's search in all; repeats are not counted.
+        epochs: of a run; None chooses so many that RUNS_WANTED fit.
+    """
+
+    minutes: float
+    trials: int
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A study as it stands.
+
+    Attributes:
+        recipe: the one to train: the winner's, or the recipe as it was. keys: what is changed in it.
+        stopped: the exit code of the signal that ended the call, or None.
+    """
+
+    folder: Path
+    metric: str
+    epochs: int
+    runs: tuple[Run, ...]  # best first
+    verdict: Verdict
+    recipe: Recipe
+    keys: Mapping[str, Any]
+    stopped: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = self.verdict
+        return {
+            "schema_version": 1,
+            "kind": "tuning",
+            "folder": str(self.folder),
+            "metric": self.metric,
+            "epochs": self.epochs,
+            "noise": found.noise,
+            "winner": found.winner,
+            "changed": dict(self.keys),
+            "standings": [
+                {**asdict(standing), "interval": list(standing.interval), "real": standing.real}
+                for standing in found.standings
+            ],
+            "runs": [run.to_row() for run in self.runs],
+        }
+
+
+def tune(
+    recipe: Recipe,
+    runs: Path,
+    budget: Budget,
+    *,
+    device: str,
+    metric: str,
+    told: Callable[[str, Study], None],
+) -> Outcome:
+    """Search, repeat, judge; goes on with the study in runs/<name>-tune where there is one.
+
+    Args:
+        metric: as eval.best. told: called with a line of news, and the study as it stands.
+
+    Raises:
+        FocalError: bad input, another recipe's study, or runs that cannot be trained at all.
+    """
+    started = time.monotonic()
+    train_set = unpack.dataset_of(recipe, "train")
+    unpack.dataset_of(recipe, "val")
+    space = Space.of(train_set)
+    if metric.startswith("class:") and metric[6:] not in space.objects:
+        raise FocalError(f"--metric {metric}: no such class in {train_set.path}", "choose AP or another class")
+    folder = runs / f"{recipe.name}-tune"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FocalError(
+            f"{folder}: cannot be made ({error.strerror})", "choose another place with --runs DIR"
+        ) from None
+    with alone(folder):
+        epochs = _epochs(recipe, folder, budget, device)
+    facts = {
+        "recipe": {key: value for key, value in as_dict(recipe).items() if key != "name"},
+        "data": train_set.sha256,
+        "metric": metric,
+        "epochs": epochs,
+        "own": _own_point(recipe),
+    }
+    every = math.ceil(epochs / LOOKS)
+    study = Study(folder, facts, space, math.ceil(epochs / every), recipe.schedule.seed)
+    short = {
+        "schedule.epochs": epochs,
+        "schedule.warmup_steps": round(recipe.schedule.warmup_steps * min(1.0, epochs / recipe.schedule.epochs)),
+        "schedule.patience": 0,
+        "eval.every": every,
+    }
+    rest = _resting_priors(recipe, train_set) if isinstance(as_dict(recipe)["loss"]["prior"], Mapping) else None
+    deadline = started + 60 * budget.minutes
+    search_until = started + 60 * budget.minutes * SEARCH_SHARE
+    stopped = None
+    while stopped is None:
+        work = _next(study, budget, search_until, deadline)
+        if work is None:
+            break
+        keys = {} if work.point is None else space.keys(work.point, rest)
+        seed = {"schedule.seed": (recipe.schedule.seed + work.seed) % 2**32}
+        stopped = _run(
+            study, work, changed(recipe, keys | short | seed, name=f"{work.number:04}"), device, metric, told
+        )
+    found = verdict(study.runs())
+    winner = next((run.point for run in study.runs() if run.name == found.winner), None)
+    keys = {} if winner is None else space.keys(winner, rest)
+    tuned = changed(recipe, keys, name=f"{recipe.name}-tuned"[:100])
+    return Outcome(folder, metric, epochs, tuple(study.leaderboard()), found, tuned, keys, stopped)
+
+
+def gpus(device: str) -> int:
+    """How many GPUs there are to share; 0 on a CPU."""
+    return gpu_count() if device != "cpu" else 0
+
+
+def _next(study: Study, budget: Budget, search_until: float, deadline: float) -> Work | None:
+    """What there is time for; the first run of a study always."""
+    runs = study.runs()
+    whole = [run.seconds for run in runs if run.state == "complete"]
+    needed = float(np.median(whole)) if whole else 0.0
+    now = time.monotonic()
+    searched = sum(not run.repeat for run in runs)
+    enough = searched >= budget.trials or (whole and now + needed > search_until)
+    if not enough:
+        return study.next_search()
+    if now + needed > deadline:
+        return None
+    return study.next_repeat()
+
+
+def _run(
+    study: Study, work: Work, recipe: Recipe, device: str, metric: str, told: Callable[[str, Study], None]
+) -> int | None:
+    """Train one run and note what came of it; the exit code of a signal that ended it, or None."""
+    started = time.monotonic()
+    rung = 0
+
+    def reached(epoch: int, score: float) -> None:
+        nonlocal rung
+        rung = math.ceil(epoch / recipe.eval.every)
+        if study.report(work, rung, score):
+            raise GivenUp
+        told("", study)
+
+    what = f"run {work.number}, {work.name}" + (f", seed {work.seed}" if work.repeat else "")
+    told(f"{what}: starts", study)
+    try:
+        result = train(recipe, study.folder / "runs", device=device, metric=metric, reached=reached)
+    except GivenUp:
+        study.prune(work, time.monotonic() - started)
+        told(f"{what}: cut short at evaluation {rung} of {study.rungs}", study)
+    except Stopped as signal:
+        return signal.exit_code
+    except BaseException:
+        study.fail(work)
+        raise
+    else:
+        study.complete(work, result.score, dict(result.figures), dict(result.classes), time.monotonic() - started)
+        told(f"{what}: {metric} {100 * result.score:.1f}", study)
+    return None
+
+
+def _epochs(recipe: Recipe, folder: Path, budget: Budget, device: str) -> int:
+    """Of a run: as asked, as the study began with, or so many that RUNS_WANTED whole runs fit into the search."""
+    if budget.epochs is not None:
+        return budget.epochs
+    note = folder / "epochs.txt"
+    if note.is_file() and note.read_text().strip().isdigit():
+        return int(note.read_text())
+    cost = unpack.dry_run(recipe, device=device)
+    room = 60 * budget.minutes * SEARCH_SHARE / RUNS_WANTED - LOOKS * cost.evaluation_seconds
+    epochs = max(FEWEST_EPOCHS, min(recipe.schedule.epochs, int(room / max(cost.seconds_per_epoch, 1e-3))))
+    note.write_text(f"{epochs}\n")
+    return epochs
+
+
+def _own_point(recipe: Recipe) -> dict[str, float]:
+    """Where the recipe lies in the space; a value for each class counts as their mean."""
+    loss = as_dict(recipe)["loss"]
+
+    def number(value: Any) -> float:
+        return float(np.mean(list(value.values()))) if isinstance(value, Mapping) else float(value)
+
+    point = Point(number(loss["alpha"]), number(loss["gamma"]), 0.0, recipe.data.repeat_threshold)
+    return {name: getattr(point, name) for name in ("alpha", "gamma", "strength", "repeat_threshold")}
+
+
+def _resting_priors(recipe: Recipe, train_set: Any) -> Callable[[Any, float], dict[str, float]]:
+    """(alpha, gamma) -> where each class's bias rests, with the recipe's anchors: see focal_loss.equilibrium."""
+    spec = AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios))
+    found = assign(train_set, spec, recipe.input.min_size, recipe.input.max_size).classes
+    foreground = {
+        category.name: entry.foreground or 1e-9
+        for category, entry in zip(train_set.categories, found, strict=True)
+        if entry.boxes
+    }
+
+    def rest(alpha: Any, gamma: float) -> dict[str, float]:
+        own = alpha if isinstance(alpha, Mapping) else dict.fromkeys(foreground, alpha)
+        rests = {k: equilibrium(max(f, 1e-9), 1.0, alpha=own[k], gamma=gamma) for k, f in foreground.items()}
+        return {name: float(f"{min(max(p, 1e-4), 0.2):.2g}") for name, p in rests.items()}
+
+    return rest

@@ -1,0 +1,121 @@
+"""What `focal tune` may change: alpha, gamma, what rare classes weigh, and how often their pictures come.
+
+    Point -> the recipe's keys
+
+The weight of class k's positives against its negatives, alpha / (1 - alpha), is multiplied by (median count / count)
+to the power `strength`: 0 treats all classes alike, 1 is inverse frequency (too much, find Cui et al. 2019,
+arXiv:1901.05555). Where the recipe's prior is a value for each class it is put where the bias rests under the new
+alpha and gamma; a single number stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from focalcli.coco import Dataset
+
+GAMMA = (0.0, 5.0, 0.25)  # lowest, highest, step: the range of Lin et al. 2017, table 1b
+ALPHA = (0.1, 0.9, 0.05)
+STRENGTH = (0.0, 1.0, 0.25)
+REPEAT_THRESHOLDS = (0.0, 0.1, 0.3)
+LEAST_IMBALANCE = 3.0  # head to tail; below it there is no rare class to weigh
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in the space."""
+
+    alpha: float
+    gamma: float
+    strength: float = 0.0
+    repeat_threshold: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        words = [f"alpha {self.alpha:g}, gamma {self.gamma:g}"]
+        if self.strength:
+            words.append(f"rare classes by {self.strength:g}")
+        if self.repeat_threshold:
+            words.append(f"repeats below {self.repeat_threshold:g}")
+        return ", ".join(words)
+
+
+PAPER = Point(0.25, 2.0)  # Lin et al. 2017, sec. 4.1
+BALANCED_CE = Point(0.75, 0.0)  # table 1a: the best alpha without focusing
+
+
+@dataclass(frozen=True)
+class Space:
+    """The space of one dataset.
+
+    Attributes:
+        objects: of each class in training. strengths, repeats: whether they are worth trying on it.
+    """
+
+    objects: Mapping[str, int]
+    strengths: bool
+    repeats: tuple[float, ...]
+
+    @classmethod
+    def of(cls, train_set: Dataset) -> Space:
+        """Strength where classes are imbalanced, repeats where a class is on few pictures."""
+        counts = {
+            name: int(count)
+            for name, count in zip(train_set.class_names, train_set.objects_per_class, strict=True)
+            if count
+        }
+        pictures = [int(n) for n in train_set.images_per_class if n]
+        rarest = min(pictures) / max(1, len(train_set.image_ids))
+        imbalanced = max(counts.values()) / min(counts.values()) >= LEAST_IMBALANCE
+        repeats = tuple(t for t in REPEAT_THRESHOLDS if imbalanced and (t == 0 or rarest < t))
+        return cls(counts, imbalanced, repeats or (0.0,))
+
+    def suggest(self, trial: Any) -> Point:
+        """The next point of an Optuna trial."""
+        return Point(
+            alpha=round(trial.suggest_float("alpha", ALPHA[0], ALPHA[1], step=ALPHA[2]), 3),
+            gamma=round(trial.suggest_float("gamma", GAMMA[0], GAMMA[1], step=GAMMA[2]), 3),
+            strength=trial.suggest_float("strength", STRENGTH[0], STRENGTH[1], step=STRENGTH[2])
+            if self.strengths
+            else 0.0,
+            repeat_threshold=trial.suggest_categorical("repeat_threshold", list(self.repeats))
+            if len(self.repeats) > 1
+            else 0.0,
+        )
+
+    def parameters(self, point: Point) -> dict[str, float]:
+        """What Optuna calls the point: the nearest one on the grid, without what is not searched here."""
+        values = asdict(point)
+        for name, (low, high, step) in (("alpha", ALPHA), ("gamma", GAMMA), ("strength", STRENGTH)):
+            values[name] = round(low + step * round((min(max(values[name], low), high) - low) / step), 3)
+        values["repeat_threshold"] = min(self.repeats, key=lambda t: abs(t - values["repeat_threshold"]))
+        if not self.strengths:
+            del values["strength"]
+        if len(self.repeats) == 1:
+            del values["repeat_threshold"]
+        return values
+
+    def keys(self, point: Point, rest: Callable[[Any, float], Mapping[str, float]] | None) -> dict[str, Any]:
+        """Dotted recipe keys of a point.
+
+        Args:
+            rest: (alpha, gamma) -> the prior of each class; None leaves the recipe's own.
+        """
+        alpha: Any = point.alpha
+        if point.strength:
+            median = float(np.median(list(self.objects.values())))
+            odds = point.alpha / (1 - point.alpha)
+            heavier = {name: odds * (median / count) ** point.strength for name, count in self.objects.items()}
+            alpha = {name: float(f"{weight / (1 + weight):.3g}") for name, weight in heavier.items()}
+        prior = {} if rest is None else {"loss.prior": dict(rest(alpha, point.gamma))}
+        return {
+            "loss.alpha": alpha,
+            "loss.gamma": point.gamma,
+            "data.repeat_threshold": point.repeat_threshold,
+            **prior,
+        }

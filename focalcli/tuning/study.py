@@ -1,0 +1,327 @@
+"""A search that several processes share and a kill does not end: Optuna's study in one SQLite file.
+
+    search (successive halving) -> repeats of the best with fresh seeds -> verdict
+
+Every run is an Optuna trial. Its attributes say what Optuna does not: the point's name, the seed, who trains it. A
+trial whose process is gone is taken over by the next one, which goes on from its checkpoint.
+
+Source: Akiba et al. 2019, arXiv:1907.10902 (Optuna); Jamieson & Talwalkar 2016, arXiv:1502.07943 (successive halving).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from focalcli.errors import FocalError
+from focalcli.tuning.space import BALANCED_CE, PAPER, Point, Space
+from focalcli.tuning.verdict import Verdict, judge
+
+SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
+CHALLENGERS = 2  # points that are repeated beside the recipe's own
+REPEATS = 3  # of each of them
+FEWEST_REPEATS = 2  # without which nothing is called better
+REDUCTION = 3  # successive halving lets one in so many go on from an evaluation to the next rung
+OWN = "the recipe's own"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run to do.
+
+    Attributes:
+        trial: Optuna's. number: of the trial in the study. point: None for the recipe as it is.
+        seed: what is added to the recipe's own seed. repeat: it is for the verdict, and is not cut short.
+    """
+
+    trial: Any
+    number: int
+    point: Point | None
+    seed: int
+    repeat: bool
+
+    @property
+    def name(self) -> str:
+        return OWN if self.point is None else self.point.name
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trial as the leaderboard knows it.
+
+    Attributes:
+        state: complete, pruned (cut short by successive halving), running or failed.
+        score: at its last evaluation; None before the first. figures, classes: as in trials.Result.
+    """
+
+    number: int
+    name: str
+    point: Point | None
+    seed: int
+    repeat: bool
+    state: str
+    score: float | None
+    figures: dict[str, float | None]
+    classes: dict[str, float | None]
+    seconds: float
+
+    @property
+    def worst(self) -> tuple[str, float] | None:
+        """The class with the least AP, and that; None before the run's end."""
+        known = {name: value for name, value in self.classes.items() if value is not None}
+        return min(known.items(), key=lambda item: item[1]) if known else None
+
+    def to_row(self) -> dict[str, Any]:
+        """A flat record."""
+        name, value = self.worst or (None, None)
+        return {
+            "number": self.number, "arm": self.name, "seed": self.seed, "repeat": self.repeat, "state": self.state,
+            "score": self.score, "AP": self.figures.get("AP"), "AP50": self.figures.get("AP50"),
+            "APr": self.figures.get("APr"), "worst_class": name, "worst_AP": value, "seconds": round(self.seconds, 1),
+        }  # fmt: skip
+
+
+class Study:
+    """The runs so far, and what to do next."""
+
+    def __init__(self, folder: Path, facts: dict[str, Any], space: Space, rungs: int, seed: int) -> None:
+        """Open or make the study in folder/study.db.
+
+        Args:
+            facts: what all its runs have in common; another study's are refused.
+            rungs: evaluations of a run. seed: of the search.
+
+        Raises:
+            FocalError: the file is another study's, or is no study.
+        """
+        self.folder, self.space, self.rungs = folder, space, rungs
+        with alone(folder), _quiet():
+            import optuna
+            from sqlalchemy.exc import SQLAlchemyError
+
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
+            file = folder / "study.db"
+            hint = f"choose another name with name=..., or delete {folder}"
+            try:
+                self.optuna = optuna.create_study(
+                    study_name="focal",
+                    storage=optuna.storages.RDBStorage(
+                        f"sqlite:///{file}", engine_kwargs={"connect_args": {"timeout": 60}}
+                    ),
+                    direction="maximize",
+                    sampler=optuna.samplers.TPESampler(seed=seed + os.getpid() % 1000, n_startup_trials=8),
+                    pruner=optuna.pruners.SuccessiveHalvingPruner(
+                        min_resource=1, reduction_factor=REDUCTION, min_early_stopping_rate=0
+                    ),
+                    load_if_exists=True,
+                )
+            except (SQLAlchemyError, RuntimeError) as error:
+                reason = str(error).splitlines()[0][:120]
+                raise FocalError(f"{file}: not a study that can be opened ({reason})", hint) from None
+        with alone(folder):
+            known = self.optuna.user_attrs.get("facts")
+            if known is None:
+                self.optuna.set_user_attr("facts", facts)
+                for name, point in _first_points(facts):
+                    attrs = {"arm": name, "point": asdict(point), "seed": 0, "repeat": False}
+                    self.optuna.enqueue_trial(space.parameters(point), user_attrs=attrs)
+            elif known != facts:
+                unlike = [key for key in facts if facts[key] != known.get(key)]
+                raise FocalError(f"{file}: is a study of another recipe: {', '.join(unlike)} differ", hint)
+
+    # ----------------------------------------------------------------------------------------------- what to do next
+
+    def next_search(self) -> Work:
+        """A run of the search: one that was left, or the next point."""
+        with alone(self.folder):
+            return self._left(repeat=False) or self._asked()
+
+    def next_repeat(self) -> Work | None:
+        """A run of the verdict: one that was left, or another seed of the arm with fewest; None when all are done."""
+        with alone(self.folder):
+            if work := self._left(repeat=True):
+                return work
+            runs = self.runs()
+            wanted = [(OWN, None), *((run.name, run.point) for run in leaders(runs))]
+            has = {
+                name: sum(run.repeat and run.name == name and run.state != "failed" for run in runs)
+                for name, _ in wanted
+            }
+            name, point = min(wanted, key=lambda each: has[each[0]])
+            if has[name] >= REPEATS:
+                return None
+            if self._waiting():  # the search began with them and never came to them
+                return self._asked()
+            own = Point(**self.optuna.user_attrs["facts"]["own"]) if point is None else point
+            attrs = {"arm": name, "point": asdict(own), "seed": 1 + has[name], "repeat": True}
+            self.optuna.enqueue_trial(self.space.parameters(own), user_attrs=attrs)
+            return self._asked()
+
+    def _waiting(self) -> bool:
+        from optuna.trial import TrialState
+
+        return bool(self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+
+    def _asked(self) -> Work:
+        trial = self.optuna.ask()
+        point = self.space.suggest(trial)
+        if "arm" not in trial.user_attrs:
+            for key, value in {"arm": point.name, "point": asdict(point), "seed": 0, "repeat": False}.items():
+                trial.set_user_attr(key, value)
+        return self._claimed(trial)
+
+    def _left(self, repeat: bool) -> Work | None:
+        """A run that a process began and did not end."""
+        from optuna.trial import Trial, TrialState
+
+        for frozen in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            attrs = frozen.user_attrs
+            if attrs.get("repeat", False) == repeat and "owner" in attrs and not _lives(attrs["owner"]):
+                return self._claimed(Trial(self.optuna, frozen._trial_id))
+        return None
+
+    def _claimed(self, trial: Any) -> Work:
+        trial.set_user_attr("owner", _me())
+        attrs = trial.user_attrs
+        point = None if attrs["arm"] == OWN else Point(**attrs["point"])
+        return Work(trial, trial.number, point, attrs["seed"], attrs["repeat"])
+
+    # ------------------------------------------------------------------------------------------------ what came of it
+
+    def report(self, work: Work, rung: int, score: float) -> bool:
+        """Note a run's score at an evaluation, from 1; True when it is not worth going on."""
+        work.trial.report(score, rung)
+        return not work.repeat and work.point is not None and rung < self.rungs and work.trial.should_prune()
+
+    def complete(
+        self, work: Work, score: float, figures: dict[str, Any], classes: dict[str, Any], seconds: float
+    ) -> None:
+        """End a run."""
+        for key, value in {"figures": figures, "classes": classes, "seconds": seconds}.items():
+            work.trial.set_user_attr(key, value)
+        self.optuna.tell(work.trial, score)
+
+    def prune(self, work: Work, seconds: float) -> None:
+        """End a run that was cut short."""
+        from optuna.trial import TrialState
+
+        work.trial.set_user_attr("seconds", seconds)
+        self.optuna.tell(work.trial, state=TrialState.PRUNED)
+
+    def fail(self, work: Work) -> None:
+        """End a run that an error ended."""
+        from optuna.trial import TrialState
+
+        self.optuna.tell(work.trial, state=TrialState.FAIL)
+
+    def leaderboard(self) -> list[Run]:
+        """The runs so far, best first."""
+        return ranked(self.runs())
+
+    def runs(self) -> list[Run]:
+        """Every run so far but those that only wait, in the order of their numbers."""
+        from optuna.trial import TrialState
+
+        result = []
+        for frozen in self.optuna.get_trials(deepcopy=False):
+            attrs = frozen.user_attrs
+            if frozen.state == TrialState.WAITING or "arm" not in attrs:
+                continue
+            last = frozen.intermediate_values[max(frozen.intermediate_values)] if frozen.intermediate_values else None
+            is_own = attrs["arm"] == OWN
+            result.append(
+                Run(
+                    frozen.number,
+                    attrs["arm"],
+                    None if is_own else Point(**attrs["point"]),
+                    attrs["seed"],
+                    attrs["repeat"],
+                    {"FAIL": "failed"}.get(frozen.state.name, frozen.state.name.lower()),
+                    frozen.value if frozen.value is not None else last,
+                    attrs.get("figures", {}),
+                    attrs.get("classes", {}),
+                    attrs.get("seconds", 0.0),
+                )
+            )
+        return result
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One process of a study at a time decides what is next."""
+    with (folder / "study.lock").open("w") as file:
+        _lock(file)
+        yield
+
+
+def ranked(runs: Sequence[Run]) -> list[Run]:
+    """Best first: whole runs, then those under way or cut short, then failed ones."""
+    order = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
+    return sorted(runs, key=lambda run: (order.get(run.state, 4), -(run.score or 0.0)))
+
+
+def leaders(runs: Sequence[Run]) -> list[Run]:
+    """The points of the search that are worth repeating: the best complete ones, the recipe's own apart."""
+    found = [run for run in runs if run.state == "complete" and not run.repeat and run.point is not None]
+    return sorted(found, key=lambda run: -(run.score or 0.0))[:CHALLENGERS]
+
+
+def verdict(runs: Sequence[Run]) -> Verdict:
+    """What the repeats show; see verdict.judge."""
+    scores: dict[str, list[float]] = {}
+    for run in runs:
+        if run.repeat and run.state == "complete" and run.score is not None:
+            scores.setdefault(run.name, []).append(run.score)
+    own = scores.pop(OWN, [])
+    enough = {name: each for name, each in scores.items() if min(len(each), len(own)) >= FEWEST_REPEATS}
+    return judge(own, enough)
+
+
+def _first_points(facts: dict[str, Any]) -> list[tuple[str, Point]]:
+    """What every search starts with: the recipe as it is, the paper's pair, and cross-entropy."""
+    own = Point(**facts["own"])
+    return [(OWN, own), *((point.name, point) for point in (PAPER, BALANCED_CE) if point != own)]
+
+
+def _me() -> list[Any]:
+    return [socket.gethostname(), os.getpid(), time.time()]
+
+
+def _lives(owner: Sequence[Any]) -> bool:
+    """Whether the process that began a run is still there; on another machine it is taken to be."""
+    host, pid, _ = owner
+    if host != socket.gethostname():
+        return True
+    if pid == os.getpid():
+        return False  # it is asking for the next run, so it is not at this one
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _lock(file: Any) -> None:
+    """Held until the file is closed; where there is no fcntl (Windows) two processes may do one run twice."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Optuna warns of its own experimental parts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

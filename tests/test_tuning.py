@@ -1,0 +1,320 @@
+"""focal tune: the verdict's statistics, the space, and the study that processes share and a kill does not end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import environment, process
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_training import draw
+
+from focalcli.coco import load
+from focalcli.errors import FocalError
+from focalcli.render.html.tuning import tuning_page
+from focalcli.render.tuning import verdict_lines
+from focalcli.tuning import Outcome
+from focalcli.tuning import study as module
+from focalcli.tuning.space import BALANCED_CE, PAPER, Point, Space
+from focalcli.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
+from focalcli.tuning.verdict import judge
+
+# ------------------------------------------------------------------------------------------------------- the verdict
+
+
+def test_a_difference_is_judged_as_by_hand():
+    """own 0.50, 0.52 and other 0.60, 0.62: each varies by 0.01 about its mean, so the pooled variance is
+    (2 * 0.0001 + 2 * 0.0001) / 2 = 0.0002, the error of the difference sqrt(0.0002 * (1/2 + 1/2)) = 0.01414, and with
+    two degrees of freedom t = 4.303: 0.10 +- 0.0609."""
+    found = judge([0.50, 0.52], {"other": [0.60, 0.62]})
+    assert found.noise == pytest.approx(0.0002**0.5)
+    (standing,) = found.standings
+    assert standing.difference == pytest.approx(0.10)
+    assert standing.interval == pytest.approx((0.10 - 0.0609, 0.10 + 0.0609), abs=1e-4)
+    assert found.winner == "other"
+
+
+def test_two_challengers_share_the_level():
+    """Dunn: with two comparisons each has 2.5 %. Three pairs that each vary by 0.01 about their mean have three degrees
+    of freedom and a pooled variance of 0.0002; Student's t for 97.5 % and three is 4.177 (R: qt(0.9875, 3))."""
+    found = judge([0.50, 0.52], {"a": [0.60, 0.62], "b": [0.5, 0.52]})
+    low, high = found.standings[0].interval
+    assert (high - low) / 2 == pytest.approx(4.177 * 0.0002**0.5, rel=1e-3)
+
+
+def test_without_repeats_there_is_no_verdict():
+    """One run of each says nothing about the noise."""
+    found = judge([0.5], {"other": [0.9]})
+    assert found.noise is None and found.winner is None and not found.standings
+
+
+def test_arms_that_are_alike_win_seldom():
+    """At a level of 95 % at most one study in twenty may name a winner; half of those that err name the worse one."""
+    rng = np.random.default_rng(0)
+    wins = 0
+    for _ in range(400):
+        own, a, b = (rng.normal(0.4, 0.02, 3).tolist() for _ in range(3))
+        wins += judge(own, {"a": a, "b": b}).winner is not None
+    assert wins <= 20  # 400 * 0.025 = 10 are expected; 20 is three standard deviations more
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=4), st.lists(st.floats(0, 1), min_size=2, max_size=4))
+def test_a_winner_is_better_and_its_interval_says_so(own, other):
+    """Whatever the scores."""
+    found = judge(own, {"other": other})
+    if found.winner:
+        assert np.mean(other) > np.mean(own)
+        assert found.standings[0].interval[0] > 0
+
+
+# ---------------------------------------------------------------------------------------------------------- the space
+
+
+def space_of(tmp_path: Path, counts: dict[str, int]) -> Space:
+    """Of a file in which each picture holds one object."""
+    categories = [{"id": i, "name": name} for i, name in enumerate(counts, start=1)]
+    images, annotations = [], []
+    for category in categories:
+        for _ in range(counts[category["name"]]):
+            images.append({"id": len(images) + 1, "file_name": f"{len(images)}.png", "width": 64, "height": 64})
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": images[-1]["id"], "category_id": category["id"],
+                 "bbox": [1, 1, 20, 20], "area": 400, "iscrowd": 0}
+            )  # fmt: skip
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return Space.of(load(file))
+
+
+def test_balanced_classes_have_no_strength_and_no_repeats_to_search(tmp_path):
+    """There is no rare class to weigh."""
+    space = space_of(tmp_path, {"a": 20, "b": 25})
+    assert not space.strengths and space.repeats == (0.0,)
+    assert set(space.parameters(PAPER)) == {"alpha", "gamma"}
+
+
+def test_a_rare_class_brings_strength_and_repeats(tmp_path):
+    """10 of 110 pictures is under both thresholds."""
+    space = space_of(tmp_path, {"head": 100, "tail": 10})
+    assert space.strengths and space.repeats == (0.0, 0.1, 0.3)
+
+
+def test_strength_one_is_inverse_frequency(tmp_path):
+    """Odds alpha / (1 - alpha) times median / count: at alpha 0.5 odds are 1; the median of 100, 10 and 25 is 25, so
+    odds become 0.25, 2.5 and 1 and alpha 0.2, 0.714 and 0.5."""
+    space = space_of(tmp_path, {"head": 100, "tail": 10, "middle": 25})
+    keys = space.keys(Point(0.5, 1.0, strength=1.0), None)
+    assert keys["loss.alpha"] == pytest.approx({"head": 0.2, "tail": 0.714, "middle": 0.5}, abs=1e-3)
+    assert space.keys(Point(0.5, 1.0), None)["loss.alpha"] == 0.5
+    assert "loss.prior" not in keys
+
+
+# ---------------------------------------------------------------------------------------------------------- the study
+
+FACTS = {"own": {"alpha": 0.5, "gamma": 0.5, "strength": 0.0, "repeat_threshold": 0.0}, "epochs": 2}
+
+
+def study_in(folder: Path, **facts) -> Study:
+    folder.mkdir(exist_ok=True)
+    return Study(folder, FACTS | facts, Space({"a": 20, "b": 20}, False, (0.0,)), 2, seed=0)
+
+
+def finish(study: Study, work, score: float) -> None:
+    study.complete(work, score, {"AP": score}, {"a": score}, 1.0)
+
+
+def test_a_search_begins_with_the_recipe_the_paper_and_cross_entropy(tmp_path):
+    """So that the first three runs already answer the usual question."""
+    study = study_in(tmp_path / "s")
+    names = []
+    for _ in range(3):
+        names.append((work := study.next_search()).name)
+        finish(study, work, 0.1)
+    assert names == [OWN, PAPER.name, BALANCED_CE.name]
+
+
+def test_repeats_are_of_the_best_and_have_fresh_seeds(tmp_path):
+    """REPEATS seeds each of the recipe's own and the two best, none of which the search has used; then it is done."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.2, 0.5, 0.4):
+        finish(study, study.next_search(), score)
+    best = [run.name for run in leaders(study.runs())]
+    seeds: dict[str, list[int]] = {}
+    while (work := study.next_repeat()) is not None:
+        assert work.repeat
+        seeds.setdefault(work.name, []).append(work.seed)
+        finish(study, work, 0.3)
+    assert set(seeds) == {OWN, *best} and len(best) == 2
+    assert all(sorted(each) == list(range(1, REPEATS + 1)) for each in seeds.values())
+    assert verdict(study.runs()).winner is None
+
+
+def test_only_repeats_make_a_winner(tmp_path):
+    """A lucky run of the search counts for nothing."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.9, 0.2):
+        finish(study, study.next_search(), score)
+    assert verdict(study.runs()).standings == ()
+    while (work := study.next_repeat()) is not None:
+        finish(study, work, (0.6 if work.name == PAPER.name else 0.3) + 0.01 * (work.seed - 2))
+    assert verdict(study.runs()).winner == PAPER.name
+
+
+def test_what_a_living_process_trains_is_not_begun_again(tmp_path, monkeypatch):
+    """And what a process that is gone has left is."""
+    study = study_in(tmp_path / "s")
+    monkeypatch.setattr(module, "_me", lambda: [socket.gethostname(), os.getppid(), 0.0])
+    one = study.next_search()
+    monkeypatch.undo()
+    assert study_in(tmp_path / "s").next_search().number != one.number
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    one.trial.set_user_attr("owner", [socket.gethostname(), gone.pid, 0.0])
+    assert study_in(tmp_path / "s").next_search().number == one.number
+
+
+def test_another_recipes_study_is_refused(tmp_path):
+    """Its scores would be compared with others."""
+    study_in(tmp_path / "s")
+    with pytest.raises(FocalError, match="epochs differ"):
+        study_in(tmp_path / "s", epochs=3)
+
+
+def test_a_file_that_is_no_study_is_refused(tmp_path):
+    """And is left as it was."""
+    (tmp_path / "s").mkdir()
+    file = tmp_path / "s/study.db"
+    file.write_text("not a database, but long enough to be looked at as one " * 40)
+    before = file.read_bytes()
+    with pytest.raises(FocalError, match="not a study"):
+        study_in(tmp_path / "s")
+    assert file.read_bytes() == before
+
+
+def test_the_page_and_the_words_say_what_the_verdict_says(tmp_path):
+    """A winner is named, a tie is called one; what a recipe is called cannot become markup."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.9, 0.2):
+        finish(study, study.next_search(), score)
+    while (work := study.next_repeat()) is not None:
+        finish(study, work, (0.6 if work.name == PAPER.name else 0.3) + 0.01 * (work.seed - 2))
+    runs = tuple(study.leaderboard())
+    outcome = Outcome(study.folder, "AP", 2, runs, verdict(runs), recipe=None, keys={}, stopped=None)
+    lines = verdict_lines(outcome)
+    assert any(line.startswith(f"{PAPER.name}: +") and line.endswith("better") for line in lines)
+    assert any(line.startswith(BALANCED_CE.name) and "a tie" in line for line in lines)
+    assert lines[-1] == f"Winner: {PAPER.name}."
+    page = tuning_page(outcome, "<b>bold</b>")
+    assert "<b>bold" not in page and lines[-1] in page
+    assert page.count("<svg") == 2
+
+
+def test_nothing_learned_is_no_tie():
+    """All scores 0: there is nothing to compare, and that is not the same as being alike."""
+    runs = (Run(0, OWN, None, 0, False, "complete", 0.0, {}, {}, 1.0),)
+    outcome = Outcome(Path("s"), "AP", 2, runs, verdict(runs), recipe=None, keys={}, stopped=None)
+    (line,) = verdict_lines(outcome)
+    assert "no run learned anything" in line
+
+
+# -------------------------------------------------------------------------------------------------------- the command
+
+RECIPE = """\
+name: t
+data: {path: data, workers: 0, scale_jitter: [1.0, 1.0]}
+model: {backbone: mobilenet_v2, weights: none, width: 32, head_depth: 1, batch_norm: train}
+anchors: {sizes: [8, 16, 32, 64, 128]}
+input: {min_size: 64, max_size: 96}
+loss: {alpha: 0.5, gamma: 1.0}
+schedule: {epochs: 2, batch_size: 4, base_batch: 4, lr: 0.002, optimizer: adamw, warmup_steps: 2, precision: fp32}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    """A folder with a drawn dataset and a recipe whose runs take a second."""
+    (tmp_path / "data/annotations").mkdir(parents=True)
+    for split in ("train", "val"):
+        file = draw(tmp_path / f"drawn_{split}", name=split)
+        content = json.loads(file.read_text())
+        images = tmp_path / "data/images"
+        images.mkdir(exist_ok=True)
+        for image in content["images"]:
+            found = next(file.parent.rglob(Path(image["file_name"]).name))
+            (images / f"{split}_{found.name}").write_bytes(found.read_bytes())
+            image["file_name"] = f"{split}_{found.name}"
+        (tmp_path / f"data/annotations/{split}.json").write_text(json.dumps(content))
+    (tmp_path / "t.yaml").write_text(RECIPE)
+    return tmp_path
+
+
+def tune(*words: object, cwd: Path):
+    return process("tune", "t.yaml", "--epochs", "2", "--device", "cpu", *words, cwd=cwd)
+
+
+@pytest.mark.slow
+def test_the_command_searches_repeats_judges_and_leaves_its_files(tiny):
+    """A recipe that trains, a page, a leaderboard; the same command goes on and finds nothing left to do."""
+    done = tune("--minutes", "10", "--trials", "3", "--format", "json", cwd=tiny)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert sum(not run["repeat"] for run in result["runs"]) == 3
+    assert sum(run["repeat"] for run in result["runs"]) >= 2 * REPEATS
+    assert result["noise"] is not None
+    folder = tiny / "runs/t-tune"
+    assert process("recipe", "check", folder / "tuned.yaml").returncode == 0
+    assert "<svg" in (folder / "report.html").read_text()
+    assert len((folder / "leaderboard.csv").read_text().splitlines()) == 1 + len(result["runs"])
+    assert not list(folder.glob("runs/*/checkpoints"))
+    again = tune("--minutes", "10", "--trials", "3", "--format", "json", cwd=tiny)
+    assert [r["number"] for r in json.loads(again.stdout)["runs"]] == [r["number"] for r in result["runs"]]
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_with_the_run_that_was_under_way(tiny):
+    """kill -9, then the same command: no run is lost or done twice."""
+    # the first run is trained to its end whatever the minutes, and then there is no time left for repeats
+    words = ["tune", "t.yaml", "--epochs", "12", "--minutes", "0.1", "--trials", "1", "--device", "cpu"]
+    command = [sys.executable, "-m", "focalcli", *words]
+    with subprocess.Popen(command, cwd=tiny, env=environment(), stderr=subprocess.DEVNULL) as running:
+        log = tiny / "runs/t-tune/runs/0000/checkpoints/last.safetensors"
+        deadline = time.monotonic() + 120
+        while not log.is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(running.pid, signal.SIGKILL)
+    with sqlite3.connect(tiny / "runs/t-tune/study.db") as database:
+        assert database.execute("select count(*) from trials where state = 'RUNNING'").fetchone() == (1,)
+    done = process(*words, "--format", "json", cwd=tiny)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+    assert [run["number"] for run in runs if not run["repeat"]] == [0]
+    lines = (tiny / "runs/t-tune/runs/0000/metrics.jsonl").read_text().splitlines()
+    epochs = [json.loads(line)["epoch"] for line in lines if '"eval"' in line]
+    assert epochs == [3, 6, 9, 12]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--metric", "AP5"], "did you mean AP"),
+        (["--metric", "class:blue"], "no such class"),
+        (["--trials", "0"], "trials"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_trained(tiny, words, said):
+    """Exit 2, and no folder is left."""
+    done = tune(*words, cwd=tiny)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tiny / "runs").exists()
