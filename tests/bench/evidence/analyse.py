@@ -1,0 +1,245 @@
+"""The evidence as markdown tables: regret of each arm, the noise between seeds, the rare third, table 1's order, ECE.
+
+    python tests/bench/evidence/analyse.py              # without the datasets that are held out
+    python tests/bench/evidence/analyse.py --unseal     # once the rule is written
+
+AP x100. An interval is the 95 % bootstrap over datasets (and the seeds within each); `~` marks a difference within the
+noise: less than twice its standard error by the pooled standard deviation between seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from record import RESULTS, Row, rows
+
+ROUNDS = 2000
+DEFAULT = "retinanet"
+LEARNED = 10.0
+LEAST_POINTS = 12  # of the grid, before anything is called its best
+Value = dict[tuple[str, str], dict[int, float]]  # (dataset, arm) -> seed -> x100
+
+
+def values(done: Iterable[Row], metric: str) -> Value:
+    """A run that diverged has AP 0; an undefined figure is left out."""
+    found: Value = defaultdict(dict)
+    for row in done:
+        if row["diverged"] or row[metric]:
+            found[row["dataset"], row["arm"]][int(row["seed"])] = 0.0 if row["diverged"] else 100 * float(row[metric])
+    return dict(found)
+
+
+def noise(found: Value) -> tuple[float, int]:
+    """Standard deviation between seeds of one dataset and arm, pooled over all that have several; and how many."""
+    groups = [list(seeds.values()) for seeds in found.values() if len(seeds) > 1]
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(np.var(group)) * len(group) for group in groups)
+    return (squares / freedom) ** 0.5 if freedom else float("nan"), len(groups)
+
+
+def noise_by_dataset(found: Value) -> dict[str, float]:
+    return {
+        dataset: noise({key: seeds for key, seeds in found.items() if key[0] == dataset})[0]
+        for dataset in dict.fromkeys(key[0] for key in found)
+    }
+
+
+def difference(found: Value, dataset: str, arm: str, other: str) -> tuple[float, int] | None:
+    """Mean over the seeds that both have of arm minus other, and how many seeds those are."""
+    one, two = found.get((dataset, arm), {}), found.get((dataset, other), {})
+    shared = sorted(one.keys() & two.keys())
+    return (float(np.mean([one[s] - two[s] for s in shared])), len(shared)) if shared else None
+
+
+def regrets(
+    found: Value, dataset: str, arm: str, least_points: int = LEAST_POINTS
+) -> tuple[float, float | None] | None:
+    """How far an arm stays behind the grid's best, by the same seeds and by others; None before enough points are done.
+
+    The best of many noisy figures is too good by luck, so the first is too large. In the second the best point is
+    chosen by all seeds but one and judged by that one, each seed in turn; None with one seed.
+    """
+    grid = {a: seeds for (d, a), seeds in found.items() if d == dataset and a.startswith("grid ")}
+    mine = found.get((dataset, arm), {})
+    common = {seed for seed in mine if sum(seed in seeds for seeds in grid.values()) >= least_points}
+    grid = {a: seeds for a, seeds in grid.items() if common <= seeds.keys()}
+    if not common or len(grid) < least_points:
+        return None
+    mean = {a: np.mean([seeds[s] for s in common]) for a, seeds in grid.items()}
+    same = max(mean.values()) - np.mean([mine[s] for s in common])
+    if len(common) < 2:
+        return float(same), None
+    judged = []
+    for seed in common:
+        best = max(grid, key=lambda a: np.mean([grid[a][s] for s in common - {seed}]))
+        judged.append(grid[best][seed] - mine[seed])
+    return float(same), float(np.mean(judged))
+
+
+def interval(per_dataset: list[list[float]]) -> tuple[float, float, float]:
+    """Mean over datasets of their mean, and its 95 % bootstrap interval over datasets and the values within each."""
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(ROUNDS):
+        chosen = rng.integers(len(per_dataset), size=len(per_dataset))
+        draws.append(np.mean([np.mean(rng.choice(per_dataset[i], len(per_dataset[i]))) for i in chosen]))
+    mean = float(np.mean([np.mean(group) for group in per_dataset]))
+    return mean, *(float(v) for v in np.percentile(draws, (2.5, 97.5)))
+
+
+def table(head: list[str], body: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body)) + "\n"
+
+
+def signed(value: float, error: float) -> str:
+    """A difference, with ~ where it is less than twice its standard error."""
+    return f"{value:+.1f}" + ("~" if not abs(value) >= 2 * error else "")
+
+
+# ---------------------------------------------------------------------------------------------------------- the tables
+
+
+def arms_table(done: list[Row], metric: str, arms: list[str], datasets: list[str]) -> str:
+    """Mean over the seeds of each arm."""
+    found, sd = values(done, metric), noise_by_dataset(values(done, metric))
+    body = []
+    for dataset in datasets:
+        best = max(
+            ((np.mean(list(v.values())), a) for (d, a), v in found.items() if d == dataset and a.startswith("grid ")),
+            default=None,
+        )
+        cells = [f"{np.mean(list(v.values())):.1f}" if (v := found.get((dataset, arm))) else "" for arm in arms]
+        top = [f"{best[0]:.1f} ({best[1].removeprefix('grid ')})"] if best else [""]
+        body.append([dataset, *cells, *top, f"{sd.get(dataset, float('nan')):.1f}"])
+    return table(["dataset", *arms, "best of grid (alpha gamma)", "sd between seeds"], body)
+
+
+def regret_table(done: list[Row], arms: list[str], datasets: list[str]) -> str:
+    found = values(done, "AP")
+    body = []
+    for arm in arms:
+        each = [r for dataset in datasets if (r := regrets(found, dataset, arm))]
+        if not each:
+            continue
+        same = interval([[r[0]] for r in each])
+        other = [[r[1]] for r in each if r[1] is not None]
+        crossed = "" if not other else "{:.1f} ({:.1f} to {:.1f})".format(*interval(other))
+        body.append([arm, str(len(each)), "{:.1f} ({:.1f} to {:.1f})".format(*same), crossed])
+    return table(["arm", "datasets", "regret, same seeds", "regret, best chosen by other seeds"], body)
+
+
+def against_default(done: list[Row], metric: str, arms: list[str], datasets: list[str]) -> str:
+    """Each arm minus the default, by dataset, and the mean with its interval."""
+    found = values(done, metric)
+    sd = noise(found)[0]
+    body = []
+    for arm in arms:
+        cells, each = [], []
+        for dataset in datasets:
+            pair = difference(found, dataset, arm, DEFAULT)
+            cells.append(signed(pair[0], sd * (2 / pair[1]) ** 0.5) if pair else "")
+            each += [[pair[0]]] if pair else []
+        mean = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(each)) if each else ""
+        body.append([arm, *cells, mean])
+    return table(["arm", *datasets, "mean"], body)
+
+
+def learned_table(done: list[Row]) -> str:
+    """AP50 of the default arm's worst class, the lowest seed: below LEARNED a dataset says nothing of that class."""
+    worst = {dataset: seeds for (dataset, arm), seeds in values(done, "worst_AP50").items() if arm == DEFAULT}
+    body = [
+        [dataset, " ".join(f"{seeds[s]:.1f}" for s in sorted(seeds)), "yes" if min(seeds.values()) > LEARNED else "no"]
+        for dataset, seeds in worst.items()
+    ]
+    return table(["dataset", "AP50 of the worst class, by seed", f"above {LEARNED:g}"], body)
+
+
+def order_table(done: list[Row], datasets: list[str]) -> str:
+    """Whether CE < alpha-CE < focal (Lin et al. 2017, table 1) holds; focal is (0.25, 2)."""
+    found = values(done, "AP")
+    sd = noise(found)[0]
+    body = []
+    for dataset in datasets:
+        steps = [difference(found, dataset, *pair) for pair in (("alpha_ce", "ce"), (DEFAULT, "alpha_ce"))]
+        if None in steps:
+            continue
+        words = [signed(step[0], sd * (2 / step[1]) ** 0.5) for step in steps if step]
+        holds = "within the noise" if any("~" in w for w in words) else "yes" if "-" not in "".join(words) else "no"
+        body.append([dataset, *words, holds])
+    return table(["dataset", "alpha-CE - CE", "focal - alpha-CE", "order of table 1"], body)
+
+
+def surface(done: list[Row], metric: str, datasets: list[str]) -> str:
+    """AP of each grid point minus the dataset's best, mean over the datasets that have it: the shape of the loss."""
+    found = values(done, metric)
+    means = {key: float(np.mean(list(seeds.values()))) for key, seeds in found.items() if key[1].startswith("grid ")}
+    best = {dataset: max((v for (d, _), v in means.items() if d == dataset), default=None) for dataset in datasets}
+    points = sorted({tuple(map(float, arm.split()[1:])) for _, arm in means})
+    alphas, gammas = sorted({a for a, _ in points}), sorted({g for _, g in points})
+    body = []
+    for alpha in alphas:
+        cells = []
+        for gamma in gammas:
+            arm = f"grid {alpha:g} {gamma:g}"
+            behind = [means[d, arm] - best[d] for d in datasets if (d, arm) in means]
+            cells.append(f"{np.mean(behind):.1f} ({len(behind)})" if behind else "")
+        body.append([f"alpha {alpha:g}", *cells])
+    return table(["", *(f"gamma {gamma:g}" for gamma in gammas)], body)
+
+
+def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = print) -> None:
+    """All tables of these datasets."""
+    done = [row for row in done if row["dataset"] in datasets]
+    datasets = [dataset for dataset in datasets if any(row["dataset"] == dataset for row in done)]
+    arms = [arm for arm in dict.fromkeys(row["arm"] for row in done) if not arm.startswith("grid ")]
+    if not done:
+        return say("no rows yet")
+    for metric, title in (
+        ("AP", "AP"), ("AP50", "AP50"), ("rare_AP", "AP of the rare third"), ("rare_AP50", "AP50 of the rare third"),
+        ("worst_AP", "AP of the worst class"), ("ECE", "ECE (x100)"),
+    ):  # fmt: skip
+        sd, groups = noise(values(done, metric))
+        say(f"\n### {title}\n\nPooled sd between seeds {sd:.2f}, from {groups} pairs of dataset and arm.\n")
+        say(arms_table(done, metric, arms, datasets))
+    say("\n### Regret against the best of the grid, AP\n")
+    say(regret_table(done, arms, datasets))
+    for metric, title in (("AP", "AP"), ("rare_AP", "AP of the rare third")):
+        say(f"\n### {title}, each arm minus {DEFAULT} (~: within the noise)\n")
+        say(against_default(done, metric, [arm for arm in arms if arm != DEFAULT], datasets))
+    say("\n### Order of the paper's table 1 (~: within the noise)\n")
+    say(order_table(done, datasets))
+    for metric, title in (("AP", "AP"), ("rare_AP", "AP of the rare third")):
+        say(f"\n### {title} of the grid, behind each dataset's best; in brackets the number of datasets\n")
+        say(surface(done, metric, datasets))
+
+
+def main() -> None:
+    from protocol import SUBJECTS
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--unseal", action="store_true", help="show the datasets that are held out too, by themselves")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    done = rows(options.results)
+    open_ones = [name for name, subject in SUBJECTS.items() if not subject.held_out]
+    held_out = [name for name, subject in SUBJECTS.items() if subject.held_out]
+    print(f"### What {DEFAULT} learned, on every dataset\n\n{learned_table(done)}")
+    report(done, open_ones)
+    if options.unseal:
+        print("\n## Held out\n")
+        report(done, held_out)
+    else:
+        count = sum(row["dataset"] in held_out for row in done)
+        print(f"\n{count} rows of {', '.join(held_out)} are held out; --unseal shows them once the rule is written")
+
+
+if __name__ == "__main__":
+    main()

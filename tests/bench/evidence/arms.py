@@ -1,0 +1,116 @@
+"""The arms: how each comes to the loss that it trains with, from the training split alone.
+
+A new arm is a function of a Bench and an entry in ARMS; the driver, the plan and the tables know it by that name.
+Sources: Lin et al. 2017, arXiv:1708.02002, table 1; Cui et al. 2019, arXiv:1901.05555, eq. 2; Gupta et al. 2019,
+arXiv:1908.03195, sec. 4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from trial import Loss, Material, new_model, run
+
+from focalcli import recommend
+from focalcli.training.data import Collate
+from focalcli.training.loss import BACKGROUND, IGNORE
+
+DEFAULT = Loss(0.25, 2.0)  # RetinaNet's own
+ALPHAS, GAMMAS = (0.1, 0.25, 0.5, 0.75, 0.9), (0.0, 0.5, 1.0, 2.0, 5.0)
+GRID = {f"grid {alpha:g} {gamma:g}": Loss(alpha, gamma) for alpha in ALPHAS for gamma in GAMMAS}
+# every second point, as on a chessboard, with (0.25, 2), (0.5, 0) and (0.75, 0.5) among them: 13 of the 25
+COARSE = tuple(
+    f"grid {alpha:g} {gamma:g}" for i, alpha in enumerate(ALPHAS) for j, gamma in enumerate(GAMMAS) if (i + j) % 2 == 0
+)
+ALPHA_RANGE = (0.01, 0.99)
+COVERAGE = 0.999  # beta of Cui et al., who try 0.9 to 0.9999
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What an arm may look at. model: where the default arm leaves its trained weights."""
+
+    material: Material
+    seed: int
+    weights: str
+    model: Path
+
+    def default_model(self) -> torch.nn.Module:
+        """The default arm as it was trained with this seed; trained now where it was not."""
+        if not self.model.is_file():
+            run(self.material, DEFAULT, self.seed, self.weights, keep=self.model)
+        model = new_model(self.material, self.material.prior(DEFAULT), self.seed, self.weights)
+        model.load_state_dict(load_file(self.model))
+        return model.eval()
+
+
+def inverse_frequency(bench: Bench) -> Loss:
+    """alpha of each class in proportion to 1 / objects, their sum 1 (all 1 / K where balanced), gamma 2."""
+    inverse = 1.0 / np.maximum(1, bench.material.train.objects_per_class)
+    return Loss(_alphas(inverse / inverse.sum()), 2.0)
+
+
+def effective_number(bench: Bench) -> Loss:
+    """alpha of each class in proportion to (1 - b) / (1 - b^n), their mean RetinaNet's 0.25, gamma 2."""
+    weight = (1 - COVERAGE) / (1 - COVERAGE ** np.maximum(1, bench.material.train.objects_per_class))
+    return Loss(_alphas(0.25 * weight / weight.mean()), 2.0)
+
+
+def _alphas(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{alpha:.4g}") for alpha in np.clip(values, *ALPHA_RANGE))
+
+
+def recommended(bench: Bench, measured: Any = None) -> Loss:
+    """alpha and gamma of `focal recommend` for this size, these anchors and this length of training."""
+    material, budget = bench.material, bench.material.budget
+    epochs = max(1, round(budget.steps * budget.batch_size / len(material.samples)))
+    given = {
+        "anchors.sizes": material.spec.sizes, "anchors.ratios": material.spec.ratios,
+        "input.min_size": material.size.min_size, "input.max_size": material.size.max_size,
+        "schedule.epochs": epochs, "schedule.batch_size": budget.batch_size,
+    }  # fmt: skip
+    values = recommend.recommend(material.train, recommend.CPU, given, measured).values
+    return Loss(float(values["loss.alpha"]), float(values["loss.gamma"]))
+
+
+def recommended_from_scores(bench: Bench) -> Loss:
+    """alpha and gamma of `focal recommend --checkpoint` for the default arm's model, on the training split.
+
+    It costs the user a training with the defaults before the one that counts.
+    """
+    from focalcli.recommend import Measured
+    from focalcli.training.scores import Counter
+
+    material, model = bench.material, bench.default_model()
+    counter = Counter(len(material.train.categories), torch.device("cpu"))
+    for start in range(0, len(material.samples), 32):
+        batch = Collate(material.spec)(material.samples[start : start + 32])
+        with torch.inference_mode():
+            logits = model(batch.images)[0].flatten(0, 1)
+        labels = torch.full((len(logits),), BACKGROUND)
+        labels[batch.ignored], labels[batch.positive] = IGNORE, batch.positive_label
+        counter.add(logits, labels)
+    images = len(material.samples)
+    scores = counter.scores(material.train.class_names)
+    return recommended(bench, Measured("", str(material.train.path), images, scores, DEFAULT.alpha, DEFAULT.gamma))
+
+
+ARMS: dict[str, Callable[[Bench], Loss]] = {
+    "retinanet": lambda bench: DEFAULT,
+    "ce": lambda bench: Loss(0.5, 0.0),
+    "alpha_ce": lambda bench: Loss(0.75, 0.0),
+    "recommend": recommended,
+    "recommend_checkpoint": recommended_from_scores,
+    "inverse_frequency": inverse_frequency,
+    "retinanet_prior_0.01": lambda bench: Loss(0.25, 2.0, prior=0.01),
+    "ce_prior_0.01": lambda bench: Loss(0.5, 0.0, prior=0.01),
+    "effective_number": effective_number,
+    "retinanet_repeat": lambda bench: Loss(0.25, 2.0, repeat_threshold=0.5),
+    **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},
+}
