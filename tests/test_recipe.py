@@ -285,10 +285,19 @@ def test_an_exponent_that_yaml_reads_as_text_says_how_to_write_it(recipe_file, w
 @pytest.mark.parametrize("word", ["no", "yes", "on", "off", "No", "TRUE", "false"])
 @pytest.mark.parametrize(("old", "key", "line"), [("bccd", "name", 1), ("0.25", "loss.alpha", 9)])
 def test_a_bare_yes_or_no_is_refused(recipe_file, word, old, key, line):
-    """TRAPS.md 30: `no` loads as False, and no key of a recipe takes one."""
+    """TRAPS.md 30: `no` loads as False, which none of these keys takes."""
     message, hint = refusal(recipe_file(old, word))
     assert message == f"{key} is {word} (line {line}), which YAML reads as {str(yaml.safe_load(word)).lower()}"
     assert f"write '{word}' in quotes" in hint
+
+
+def test_a_switch_takes_true_and_false_and_no_other_word(recipe_file):
+    """schedule.compile alone; the words that YAML 1.1 takes for them are refused as everywhere."""
+    for word, value in (("true", True), ("false", False)):
+        assert load(recipe_file("lr: 0.01", f"lr: 0.01\n  compile: {word}")).schedule.compile is value
+    for word, hint in (("yes", "write true or false"), ("1", "schedule.compile: "), ("'true'", "schedule.compile: ")):
+        message, advice = refusal(recipe_file("lr: 0.01", f"lr: 0.01\n  compile: {word}"))
+        assert message.startswith("schedule.compile is ") and advice.startswith(hint)
 
 
 @pytest.mark.parametrize("word", ["no", "1", "012", "1.5", "~", "null"])
@@ -474,7 +483,7 @@ def test_paths_in_overrides_are_relative_to_the_current_directory(recipe_file, t
         ("loss=3", "loss is a section", "loss.alpha, loss.gamma"),
         ("schedule.lr=", "schedule.lr is empty, expected a number above 0", "learning rate"),
         ("schedule.lr=-1", "schedule.lr is -1, expected a number above 0", "learning rate"),
-        ("schedule.lr=off", "schedule.lr is off, which YAML reads as false", "no recipe key takes true or false"),
+        ("schedule.lr=off", "schedule.lr is off, which YAML reads as false", "schedule.lr takes no true or false"),
         ("schedule.epochs=012", "schedule.epochs is 012, which YAML reads as the number 10", "12"),
         ("schedule.epochs=1e1", "schedule.epochs is 10.0, expected an integer at least 1", "passes"),
         ("anchors.sizes=16,32", "anchors.sizes is text '16,32', expected a list", "[16,32]"),
