@@ -20,6 +20,9 @@ PIPE_CLOSED = 128 + 13  # what a shell says of a program that SIGPIPE ended
 
 def run(app: Callable[[], None]) -> None:
     """Run the app and end the process as ExitCode says."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by `>&-`: else the next file that is opened takes its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show becomes an escape
     try:
@@ -59,6 +62,23 @@ def importing() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM unwinds what is open, so that no file stays half-written, and then ends the process as it always does."""
+    owner = os.getpid()
+
+    def stop(number: int, _: object) -> None:
+        if os.getpid() != owner:  # a worker that inherited this has nothing to tidy up
+            os._exit(128 + number)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end(error: FocalError) -> NoReturn:

@@ -227,10 +227,12 @@ def test_a_map_that_cannot_be_read_is_no_traceback(detector):
     focal("calibrate", *detector)
     saved = checkpoint.load(best(detector)).meta
     for broken in (
+        {},
         {"maps": {}},
         {"maps": {"common": {"temperature": None, "shift": 0.0, "points": []}, "classes": {}}},
     ):
-        checkpoint.replace_meta(best(detector), {**saved, "calibration": broken})
+        fitted = {**saved["calibration"], **broken} if broken else "x"
+        checkpoint.replace_meta(best(detector), {**saved, "calibration": fitted})
         mistake("eval", *detector, says="do not fit together", hint="another checkpoint")
 
 
@@ -270,3 +272,22 @@ def test_a_batch_without_detections_can_be_mapped():
     """A picture where nothing is found."""
     empty = Detections(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
     assert len(evaluation.ClassScaling(evaluation.Scaling(2.0)).of_detections(empty, NAMES)) == 0
+
+
+@pytest.mark.parametrize("place", ["truth.json", "found.json", ".", "-"])
+def test_the_calibrated_detections_never_take_the_place_of_an_input(drawn, monkeypatch, place):
+    """A slip of the pen would cost the annotations."""
+    truth, found = drawn
+    before = truth.read_bytes(), found.read_bytes()
+    monkeypatch.chdir(truth.parent)
+    for dataset in (truth, found.parent / "truth.json"):
+        mistake("calibrate", found, dataset, "-o", place, says=f"-o {place}: ")
+    assert (truth.read_bytes(), found.read_bytes()) == before and not Path("-").exists()
+
+
+def test_the_calibrated_detections_replace_no_other_json(drawn, tmp_path):
+    truth, found = drawn
+    other = tmp_path / "other.json"
+    other.write_bytes(truth.read_bytes())
+    mistake("calibrate", found, truth, "-o", other, says="holds something else than detections", hint="another file")
+    assert other.read_bytes() == truth.read_bytes()

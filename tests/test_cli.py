@@ -32,8 +32,9 @@ from command import (
 from PIL import Image
 
 from focalcli import audit as auditing
-from focalcli import demo, evaluation
+from focalcli import evaluation
 from focalcli.cli import evaluate
+from focalcli.work import demo
 
 COMMANDS = (
     "audit", "fix", "recommend", "train", "eval", "calibrate", "demo", "explain", "recipe check", "recipe show",

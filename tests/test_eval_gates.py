@@ -173,6 +173,27 @@ def test_where_nothing_is_defined_in_both_the_gate_fails(case, baseline, tmp_pat
     assert gate["value"] is None and "no APl is defined in both" in gate["message"]
 
 
+def test_a_baseline_without_a_class_in_common_is_refused(case, baseline, tmp_path):
+    """Its mean would be compared all the same, and a gate that compares nothing would pass."""
+    content = json.loads(baseline.read_text())
+    for entry in content["classes"]:
+        entry["name"] = f"other {entry['name']}"
+    changed = write(tmp_path / "other.json", content)
+    words = ["eval", *case, "--baseline", changed, "--max-drop", 0.5]
+    mistake(*words, says="has no class of", hint="of the same classes")
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(case, tmp_path):
+    """In the place of a folder, below a file, and over a dataset's other split."""
+    data = tmp_path / "set/annotations"
+    data.mkdir(parents=True)
+    for split in ("train", "val"):
+        (data / f"{split}.json").write_bytes(case[1].read_bytes())
+    mistake("eval", *case, "-o", tmp_path, says="is a folder", hint="-o")
+    mistake("eval", *case, "-o", case[1] / "x.txt", says="is not a folder", hint="-o")
+    mistake("eval", case[0], data.parent, "-o", data / "train.json", says="this is what the command reads", hint="-o")
+
+
 def test_an_evaluation_does_not_replace_its_own_baseline(case, baseline):
     """The worse result would be the next baseline, and the next run would pass."""
     words = ["eval", *case, "--baseline", baseline, "--max-drop", 0.1, "--out", baseline.parent]

@@ -12,7 +12,7 @@ from focalcli import recipe as recipes
 from focalcli.focal_loss import equilibrium, negative_share
 from focalcli.recommend import per_class
 from focalcli.recommend.explained import explain, weights_at
-from focalcli.unpack import setup_of
+from focalcli.work.unpack import setup_of
 
 
 def test_an_easy_example_costs_100_times_less():

@@ -25,8 +25,7 @@ LAYERS = (
     {"audit", "evaluation"},
     {"fix", "recommend"},
     {"recipe", "render", "training"},
-    {"unpack", "measuring", "predicting", "scoring", "demo", "boundary"},
-    {"calibrating", "comparing", "explaining", "tuning"},
+    {"work", "boundary"},
     {"cli"},
     {"__main__"},
 )
@@ -38,7 +37,7 @@ FENCES = {  # package -> the only module or folder that may import it
     "pycocotools": "evaluation",
     "numba": "anchors",
     "triton": "training",
-    "optuna": "tuning", "sqlalchemy": "tuning",
+    "optuna": "work", "sqlalchemy": "work",
 }  # fmt: skip
 HEAVY = {"torch", "torchvision", "numpy", "PIL", "pycocotools", "rich", "pydantic", "yaml", "msgspec"}
 

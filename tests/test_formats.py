@@ -92,7 +92,7 @@ def test_a_dash_is_stdout(bad_file, tmp_path, monkeypatch):
 def test_a_file_that_cannot_be_written_or_is_the_input_is_refused(bad_file, tmp_path):
     before = bad_file.read_bytes()
     mistake("audit", bad_file, "-f", "json", "-o", bad_file, says="this is what the command reads")
-    mistake("audit", bad_file, "-f", "json", "-o", tmp_path, says="cannot be written")
+    mistake("audit", bad_file, "-f", "json", "-o", tmp_path, says="is a folder")
     mistake("audit", bad_file, "-f", "json", "-o", "/proc/nowhere/x", says="cannot be written")
     assert bad_file.read_bytes() == before
     focal("audit", bad_file, "-f", "json", "-o", "/dev/null", exit_code=1)

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import focal, mistake, one_json
+from command import environment, focal, mistake, one_json
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from pycocotools.coco import COCO
 
-from focalcli import predicting
 from focalcli.coco import load
 from focalcli.detections import Detections, load_detections
 from focalcli.errors import FocalError
-from focalcli.predicting import ResultsFile, drawings, ids, pictures
-from focalcli.predicting.ids import numbered
 from focalcli.training import run
+from focalcli.work import predicting
+from focalcli.work.predicting import ResultsFile, drawings, ids, pictures
+from focalcli.work.predicting.ids import numbered
 
 ALONE = ("--workers", 0, "--device", "cpu")
 
@@ -179,10 +181,10 @@ def test_a_prediction_that_fails_leaves_no_results(world, album, tmp_path, monke
     monkeypatch.setattr(run, "detected", fail)
     out = tmp_path / "out/found.json"
     out.parent.mkdir()
-    out.write_text("before")
+    out.write_text("[]")
     mistake("predict", world / "runs/r", album / "a", "-o", out, *ALONE, says="broken: here")
     assert files_below(out.parent) == {"found.json"}
-    assert out.read_text() == "before"
+    assert out.read_text() == "[]"
 
 
 # -------------------------------------------------------------------------------------------------- pictures and links
@@ -337,3 +339,53 @@ def load_categories():
     from focalcli.coco import Category
 
     return [Category(1, "square"), Category(2, "cross")]
+
+
+@pytest.mark.parametrize("name", ["found.json", "found.images.json"])
+def test_results_take_the_place_of_results_only(world, album, tmp_path, name):
+    """A dataset's own JSON is one slip of the pen away; the results of an earlier run are replaced."""
+    out = tmp_path / "out/found.json"
+    words = ("predict", world / "runs/r", album / "a", "-o", out, *ALONE)
+    focal(*words)
+    focal(*words)
+    kept = out.with_name(name)
+    kept.write_text('{"images": [], "annotations": [], "categories": []}')
+    mistake(*words, says="holds something else", hint="another file")
+    assert kept.read_text().startswith('{"images"')
+    kept.unlink()
+    kept.mkdir()
+    mistake(*words, says="is a folder", hint="-o")
+    assert files_below(out.parent) == {"found.json", "found.images.json"} - {name}
+
+
+def test_the_results_are_no_folder_and_not_stdout_and_nan_is_no_score(world, album):
+    mistake("predict", world / "runs/r", album / "a", "-o", ".", *ALONE, says="results are JSON")
+    mistake("predict", world / "runs/r", album / "a", "-o", "-", *ALONE, says="into a file", hint="--format json")
+    mistake("predict", world / "runs/r", album / "a", "--min-score", "nan", *ALONE, says="is no score")
+
+
+def test_a_pipe_is_no_picture_and_nobody_waits_for_it(world, album):
+    """Opening a named pipe that nobody writes to blocks for ever."""
+    os.mkfifo(album / "a/pipe.jpg")
+    mistake("predict", world / "runs/r", album / "a/pipe.jpg", *ALONE, says="not a file but a pipe or a device")
+    pattern = one_json(predict(world, f"{album}/a/*.*", "-f", "json").stdout)
+    assert [image["file_name"] for image in pattern["images"]] == ["1.png", "2.png"] and not pattern["unreadable"]
+
+
+def test_sigterm_leaves_no_results_aside(world, tmp_path):
+    """A cluster that stops a job sends it: 143, as a shell says of a program that SIGTERM ended."""
+    script = (
+        "import os, signal, sys; from focalcli import boundary, cli; from focalcli.work import predicting\n"
+        "start = predicting.ResultsFile.start\n"
+        "def started(file):\n"
+        "    start(file)\n"
+        "    assert any(name.startswith('.found') for name in os.listdir(sys.argv[-1]))\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "predicting.ResultsFile.start = started\n"
+        f"sys.argv[1:] = ['predict', {str(world / 'runs/r')!r}, {str(world / 'data/images/val')!r}, '-o', "
+        f"{str(tmp_path / 'found.json')!r}, '--draw', {str(tmp_path)!r}]\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 143 and "Traceback" not in done.stderr, done.stderr
+    assert files_below(tmp_path) == set()

@@ -47,6 +47,16 @@ def test_a_full_disk_is_a_mistake_of_the_environment(world):
     assert done.returncode == 2 and done.stderr.splitlines()[0] == "error: No space left on device"
 
 
+def test_a_stdout_that_is_closed_is_no_traceback(world):
+    """`focal ... >&-`: Python gives no stream at all, and the next file that is opened would take its number."""
+    command = (
+        f"{shlex.join([sys.executable, '-m', 'focalcli'])} audit {shlex.quote(str(world / 'data'))} --fail-on never"
+    )
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], stderr=subprocess.PIPE, text=True, env=environment())
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert subprocess.run(["sh", "-c", f"{command} --nonsense >&- 2>&-"], env=environment()).returncode == 2
+
+
 def test_names_that_stdout_cannot_encode_are_escaped(own_world):
     """A lone surrogate and a letter beyond ASCII, in every format."""
     rewrite(own_world / "data/annotations/train.json", lambda c: c["categories"][1].update(name="\ud800ü"))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command import environment, process
+from command import environment, mistake, process
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import draw
@@ -23,11 +23,11 @@ from focalcli.coco import load
 from focalcli.errors import FocalError
 from focalcli.render.html.tuning import tuning_page
 from focalcli.render.tuning import verdict_lines
-from focalcli.tuning import Outcome
-from focalcli.tuning import study as module
-from focalcli.tuning.space import BALANCED_CE, PAPER, Point, Space
-from focalcli.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
-from focalcli.tuning.verdict import judge
+from focalcli.work.tuning import Outcome
+from focalcli.work.tuning import study as module
+from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
+from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
+from focalcli.work.tuning.verdict import judge
 
 # ------------------------------------------------------------------------------------------------------- the verdict
 
@@ -281,6 +281,20 @@ def test_the_command_searches_repeats_judges_and_leaves_its_files(tiny):
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_study(tiny):
+    """No number is trained twice, and the verdict has the runs of both."""
+    done = tune("--minutes", "10", "--trials", "4", "--jobs", "2", "--format", "json", cwd=tiny)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(done.stdout)["runs"]
+    assert {run["state"] for run in runs} <= {"complete", "pruned"}
+    assert sorted(run["number"] for run in runs) == list(range(len(runs)))
+    assert 4 <= sum(not run["repeat"] for run in runs) <= 5  # both may see room for one more
+    log = (tiny / "runs/t-tune/tune.log").read_text()
+    assert sum(": starts" in line for line in log.splitlines()) == len(runs)
+    assert "starts" in (tiny / "runs/t-tune/worker-1.log").read_text()
+
+
+@pytest.mark.slow
 def test_a_killed_study_goes_on_with_the_run_that_was_under_way(tiny):
     """kill -9, then the same command: no run is lost or done twice."""
     # the first run is trained to its end whatever the minutes, and then there is no time left for repeats
@@ -318,3 +332,23 @@ def test_bad_options_are_refused_before_anything_is_trained(tiny, words, said):
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tiny / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--minutes", "nan"], "--minutes nan: is no time"),
+        (["--minutes", "inf"], "--minutes inf: is no time"),
+        (["-o", "notes.txt"], "notes.txt: exists and is not a recipe"),
+        (["-o", "r.yaml"], "this is what the command reads"),
+        (["-o", "notes.txt/x.yaml"], "is not a folder"),
+        (["-o", "."], "is a folder"),
+        (["-o", "-"], "a recipe goes into a file"),
+    ],
+)
+def test_what_would_be_said_only_after_hours_is_said_at_once(own_world, monkeypatch, words, says):
+    """Before a run, and nothing of the user's is replaced."""
+    monkeypatch.chdir(own_world)
+    Path("notes.txt").write_text("the only copy")
+    mistake("tune", "r.yaml", *words, "--runs", "tuned", says=says)
+    assert Path("notes.txt").read_text() == "the only copy" and not Path("tuned").exists()

@@ -10,7 +10,7 @@ from command import focal
 from focalcli import coco
 from focalcli import recipe as recipes
 from focalcli.training import checkpoint
-from focalcli.unpack import setup_of
+from focalcli.work.unpack import setup_of
 
 # keys that a Setup does not hold: where things lie, what they are called, and what lr and anchors are made of
 ELSEWHERE = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from focalcli.cli.delivery import OutputOption, deliver, refuse_to_replace, step_summary
+from focalcli.cli.delivery import OutputOption, check_output, deliver, step_summary
 from focalcli.cli.options import DatasetArgument, IgnoreOption, ImagesOption, SelectOption
 from focalcli.errors import ExitCode, FocalError
 
@@ -94,7 +94,7 @@ def audit(
     splits = load_splits(dataset, images)
     if recipe is not None:
         loss = _by_class(recipe, loss, splits, spec, short, long)
-    refuse_to_replace(output, (*(split.path for split in splits.values()), recipe))
+    check_output(output, (*(split.path for split in splits.values()), recipe))
     with _progress(deep, sum(len(split.image_ids) for split in splits.values())) as progress:
         report = run_audit(
             splits, spec, min_size=short, max_size=long, loss=loss, deep=deep, wanted=wanted, progress=progress

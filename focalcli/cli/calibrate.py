@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -9,8 +10,9 @@ from typing import Annotated, Optional
 import typer
 
 from focalcli import boundary
+from focalcli.cli.delivery import check_output
 from focalcli.cli.options import Device, DeviceOption, Format, FormatOption, ImagesOption, print_data
-from focalcli.errors import ExitCode
+from focalcli.errors import ExitCode, FocalError
 
 
 class Method(str, Enum):
@@ -70,9 +72,12 @@ def calibrate(
 
     A checkpoint keeps the map, and eval and predict apply it. Exit code 1 when it does not help and is not kept.
     """
-    from focalcli import calibrating
     from focalcli.render.progress import counting, print_notes
+    from focalcli.work import calibrating
 
+    if fraction is not None and math.isnan(fraction):
+        raise FocalError("--fraction nan: is no share", "such as --fraction 0.5")
+    check_output(output, (source, dataset))
     if not calibrating.is_detections(source):
         with boundary.importing():
             import focalcli.training.run  # noqa: F401

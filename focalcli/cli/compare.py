@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from focalcli import boundary
-from focalcli.cli.delivery import OutputOption, deliver, refuse_to_replace
+from focalcli.cli.delivery import OutputOption, check_output, deliver
 from focalcli.cli.options import Device, DeviceOption, ImagesOption
 from focalcli.errors import ExitCode
 
@@ -63,11 +63,11 @@ def compare(
 
     Each is set against the first one, on the same images. Saved evaluations are taken as they are; checkpoints are run.
     """
-    from focalcli import comparing, scoring
     from focalcli.render.compare_table import comparison_text, print_comparisons, reasons
     from focalcli.render.progress import counting, print_notes
+    from focalcli.work import comparing, scoring
 
-    refuse_to_replace(output, (*sources, dataset))
+    check_output(output, (*sources, dataset))
 
     def run_detector(checkpoint: Path, given: Path | None) -> Evaluation:
         with boundary.importing():

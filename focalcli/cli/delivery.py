@@ -11,6 +11,7 @@ from typing import Annotated, Optional
 import typer
 
 from focalcli.errors import FocalError
+from focalcli.files import refuse_unwritable, write_whole
 
 OutputOption = Annotated[
     Optional[Path],
@@ -18,10 +19,30 @@ OutputOption = Annotated[
 ]
 
 
-def refuse_to_replace(output: Path | None, inputs: Iterable[Path | None]) -> None:
-    """Raise FocalError where the output would be written over what the command reads; before the work, not after it."""
-    if output is not None and any(path is not None and output.resolve() == path.resolve() for path in inputs):
-        raise FocalError(f"-o {output}: this is what the command reads", "give another file with -o")
+def check_output(output: Path | None, inputs: Iterable[Path | None]) -> None:
+    """Raise FocalError where the output cannot be written, or would take the place of what the command reads.
+
+    Before the work, not after it. Of a dataset folder all splits are read, as far as this goes.
+    """
+    if output is None or output == Path("-"):
+        return
+    for path in filter(None, inputs):
+        if any(output.resolve() == file.resolve() for file in (path, *_splits_of(path))):
+            raise FocalError(f"-o {output}: this is what the command reads", "give another file with -o")
+    if output.is_dir():
+        raise FocalError(f"-o {output}: is a folder", "give a file with -o")
+    refuse_unwritable(output.parent, "-o")
+
+
+def _splits_of(folder: Path) -> Iterable[Path]:
+    if not folder.is_dir():
+        return ()
+    from focalcli.coco import find_splits
+
+    try:
+        return find_splits(folder).values()
+    except FocalError:  # a run, say
+        return ()
 
 
 def deliver(text: str, output: Path | None) -> None:
@@ -29,8 +50,6 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None or output == Path("-"):
         sys.stdout.write(text)
         return
-    from focalcli.files import write_whole
-
     write_whole(output, text.encode("utf-8", "backslashreplace"))
 
 

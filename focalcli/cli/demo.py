@@ -12,6 +12,6 @@ def demo(runs: RunsOption = DEFAULT_RUNS) -> None:
 
     audit, recommend, train, eval: each command is printed before it runs.
     """
-    from focalcli.demo import run_demo
+    from focalcli.work.demo import run_demo
 
     raise typer.Exit(run_demo(runs))

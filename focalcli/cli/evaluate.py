@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from focalcli import boundary
-from focalcli.cli.delivery import OutputOption, deliver, refuse_to_replace, step_summary
+from focalcli.cli.delivery import OutputOption, check_output, deliver, step_summary
 from focalcli.cli.options import Device, DeviceOption, ImagesOption
 from focalcli.errors import ExitCode, FocalError
 
@@ -127,19 +127,21 @@ def evaluate(
 
     Limits are fractions in 0..1; the table shows x100.
     """
-    from focalcli import evaluation, scoring
+    from focalcli import evaluation
+    from focalcli.files import refuse_unwritable
     from focalcli.render.progress import counting, print_notes
+    from focalcli.work import scoring
 
     if sort is not None and sort.value == "interval" and not rounds:
         raise FocalError("--sort interval: there are no intervals with --rounds 0", "leave --rounds out")
-    refuse_to_replace(output, (source, dataset, baseline))
+    check_output(output, (source, dataset, baseline))
     earlier = None if baseline is None else evaluation.load_saved(baseline)
     limits = evaluation.parse_limits(least or (), least_of_class or (), most_drop or (), earlier)
     if not scoring.is_detections(source):
         with boundary.importing():
             import focalcli.training.run  # noqa: F401
     if plots is not None:
-        scoring.refuse_unwritable(plots, "--plots DIR")
+        refuse_unwritable(plots, "--plots DIR")
     why = why or format is EvalFormat.html or plots is not None
     result, notes = scoring.evaluate(
         source, dataset, split, images, out, scoring.Wanted(engine.value, rounds, why, limits, suspects),

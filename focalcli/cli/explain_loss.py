@@ -33,7 +33,7 @@ def explain_loss(
     Of a recipe: the cost of easy and hard anchors, and each class's share of the first loss. Of a checkpoint also its
     scores now, and what any other alpha and gamma would make of them. Keys such as loss.gamma=1 try other values.
     """
-    from focalcli import explaining
+    from focalcli.work import explaining
 
     if source.is_dir() or source.suffix == ".safetensors":
         with boundary.importing():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Optional
@@ -63,15 +64,17 @@ def predict(
     frame of its width and height, and `focal eval RESULTS DATASET` scores them. A picture that cannot be read is named,
     the others go on, and the exit code is 1.
     """
-    from focalcli import predicting
     from focalcli.render.progress import counting, print_notes
+    from focalcli.work import predicting
 
     if split is not None and dataset is None:
         raise FocalError(f"--split {split}: of which dataset?", "name it with --dataset")
+    if math.isnan(min_score):
+        raise FocalError("--min-score nan: is no score", "such as --min-score 0.3")
     with boundary.importing():
         import focalcli.training.run  # noqa: F401
     wanted = predicting.Wanted(out, draw, min_score)
-    with predicting.ResultsFile(out) as file:
+    with boundary.terminable(), predicting.ResultsFile(out) as file:
         result, notes = predicting.predict(
             checkpoint, images, wanted, file if out is not None or format is PredictFormat.json else None,
             dataset=dataset, split=split, batch_size=batch_size, workers=workers, device=device.value,

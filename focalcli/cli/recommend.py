@@ -79,7 +79,7 @@ def recommend(
     measured = None
     if checkpoint is not None:
         with boundary.importing():
-            from focalcli.measuring import measure
+            from focalcli.work.measuring import measure
         from focalcli.render.progress import counting
 
         measured = measure(checkpoint, train, most_images=pictures, device=device.value, counting=counting)

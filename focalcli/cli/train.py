@@ -49,7 +49,7 @@ def train(
         raise FocalError("--dry-run, --overfit and --resume exclude each other", "give one of them")
     loaded = recipes.load(recipe, overrides or [])  # before the seconds that torch takes to import
     with boundary.importing():
-        from focalcli import unpack
+        from focalcli.work import unpack
     from focalcli.render.progress import TrainingDisplay, print_forecast, print_look, print_overfit
 
     if dry_run:

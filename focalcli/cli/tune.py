@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Optional
@@ -13,6 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from focalcli import boundary
+from focalcli.cli.delivery import check_output
 from focalcli.cli.options import (
     DEFAULT_RUNS,
     Device,
@@ -51,6 +53,7 @@ def tune(
     """
     from focalcli import recipe as recipes
     from focalcli.errors import FocalError, nearest
+    from focalcli.recipe.recommended import refuse_other_file
     from focalcli.recipe.schema import METRICS
 
     if metric not in METRICS and not metric.startswith("class:"):
@@ -58,11 +61,16 @@ def tune(
         raise FocalError(
             f"--metric {metric}: no such figure", f"did you mean {near}?" if near else f"one of {', '.join(METRICS)}"
         )
+    if not math.isfinite(minutes):
+        raise FocalError(f"--minutes {minutes}: is no time; expected a number of minutes", "such as --minutes 60")
+    check_output(output, (recipe,))
+    if output is not None:
+        refuse_other_file(output)
     loaded = recipes.load(recipe, overrides or [])
     if jobs > 1:  # before torch reads it
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with boundary.importing():
-        from focalcli import tuning
+        from focalcli.work import tuning
     from focalcli.render.tuning import TuningDisplay, print_outcome
 
     again = command_line("tune", recipe, *(overrides or []), **{"--runs": None if runs == DEFAULT_RUNS else runs})
@@ -71,8 +79,13 @@ def tune(
         "tune", recipe, *(overrides or []), "--minutes", minutes, "--trials", trials, "--metric", metric,
         *(["--epochs", epochs] if epochs else []), "--runs", runs, "--device", device.value, "--format", "json",
     ]  # fmt: skip
-    with TuningDisplay(runs / f"{loaded.name}-tune") as display, _helpers(jobs - 1, others, tuning.gpus(device.value)):
-        outcome = tuning.tune(loaded, runs, budget, device=device.value, metric=metric, told=display.told)
+    with (
+        TuningDisplay(runs / f"{loaded.name}-tune") as display,
+        _helpers(jobs - 1, others, tuning.gpus(device.value), runs / f"{loaded.name}-tune") as others_done,
+    ):
+        outcome = tuning.tune(
+            loaded, runs, budget, device=device.value, metric=metric, told=display.told, others_done=others_done
+        )
     saved = tuning.save(outcome, name=loaded.name, command=again, also=output)
     if format is Format.table:
         print_outcome(outcome, saved, again)
@@ -82,19 +95,27 @@ def tune(
 
 
 @contextmanager
-def _helpers(count: int, words: list[object], gpus: int) -> Iterator[None]:
-    """So many more processes of the same study, which end with this one; GPUs are taken in turn."""
+def _helpers(count: int, words: list[object], gpus: int, folder: Path) -> Iterator[Callable[[], None]]:
+    """So many more processes of the same study, and what waits for their end; GPUs are taken in turn.
+
+    What they say goes to worker-N.log in `folder`: two live tables in one terminal would be none.
+    """
     started = []
     for number in range(1, count + 1):
         environment = dict(os.environ)
         if gpus > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
         command = [sys.executable, "-m", "focalcli", *map(str, words)]
-        started.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
-    try:
-        yield
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / f"worker-{number}.log").open("ab") as log:
+            started.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log))
+
+    def wait() -> None:
         for process in started:
             process.wait()
+
+    try:
+        yield wait
     finally:
         for process in started:
             if process.poll() is None:

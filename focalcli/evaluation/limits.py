@@ -39,13 +39,19 @@ class Limits:
     baseline: Saved | None = None
 
     def refuse_unknown_classes(self, names: Sequence[str], place: str) -> None:
-        """Raise FocalError for a class or metric that there is not, before a detector runs for it.
+        """Raise FocalError for a class or metric that there is not, or a baseline of others, before a detector runs.
 
         Args:
             names: of the classes that will be scored. place: what has them, for the message.
         """
         for limit in self.least_of_class:
             split_target(limit, names, place)
+        if self.baseline is not None and self.baseline.classes.keys().isdisjoint(names):
+            theirs = _in_words(list(self.baseline.classes)) or "none"
+            raise FocalError(
+                f"--baseline {self.baseline.path}: has no class of {place}, so nothing could drop; it has {theirs}",
+                "give the evaluation of a detector of the same classes",
+            )
 
 
 NO_LIMITS = Limits()
@@ -90,11 +96,15 @@ def split_target(limit: Limit, names: Sequence[str], place: str) -> tuple[str, s
         return name, metric
     wanted = name if colon and metric in CLASS_METRICS else limit.target
     guess = nearest(wanted, names)
-    few = ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
     raise FocalError(
-        f"{limit.option}: {place} has no class {wanted!r}; it has {few}",
+        f"{limit.option}: {place} has no class {wanted!r}; it has {_in_words(names)}",
         f"did you mean {guess!r}?" if guess else "write CLASS=0.1 or CLASS:AP50=0.1",
     )
+
+
+def _in_words(names: Sequence[str]) -> str:
+    """The first of them, and how many more."""
+    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
 
 
 def _limit(option: str, text: str, example: str, default: str = "") -> Limit:

@@ -106,7 +106,7 @@ def save_recommendation(
             f"{data.train}: no validation set beside it, and a recipe needs one",
             f"add data.val=FILE.json; data.val={data.train} scores the training pictures: that shows memory, not skill",
         )
-    replaced = _refuse_other_file(output)
+    replaced = refuse_other_file(output)
     values = recipe_values(result, given.get("name") or _name_of(output), {})
     values["data"] |= data.keys
     for key in (*ALWAYS_PATHS, *MAYBE_PATHS):
@@ -128,8 +128,10 @@ def save_recommendation(
     return replaced
 
 
-def _refuse_other_file(output: Path) -> bool:
+def refuse_other_file(output: Path) -> bool:
     """True when `output` holds a recipe, False when it holds nothing; anything else is not ours to replace."""
+    if str(output) == "-":
+        raise FocalError("-o -: a recipe goes into a file", "give its name, such as -o recipe.yaml")
     if not output.exists():
         return False
     if not output.is_file():

@@ -13,7 +13,7 @@ from focalcli.render.text import number, percent, plural
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from focalcli.calibrating import Calibrated
+    from focalcli.work.calibrating import Calibrated
 
 
 def print_calibration(result: Calibrated, console: Console | Plain) -> None:

@@ -10,7 +10,7 @@ from focalcli.render.text import plural
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from focalcli.predicting import Prediction
+    from focalcli.work.predicting import Prediction
 
 MOST_PICTURES, MOST_CLASSES, MOST_NOT_FOUND = 30, 40, 10  # json has all
 

@@ -14,8 +14,8 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """One line per row under a header; None is an empty cell, metrics and shares stay in 0..1.
 
     A spreadsheet runs a cell that starts with = + - or @ as a formula, so text that starts so, and is no number, gets
-    an apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection); what is not printable becomes an
-    escape. JSON has the name as it is.
+    an apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection), and so does `::`, which GitHub's
+    runner takes for a command at the start of a line; what is not printable becomes an escape. JSON has the name as it is.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -29,7 +29,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     shown = printable(value)
-    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) and not _is_number(shown) else shown
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@", "::")) and not _is_number(shown) else shown
 
 
 def _is_number(text: str) -> bool:

@@ -14,7 +14,7 @@ from focalcli.render.text import percent
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from focalcli.tuning import Outcome, Run, Study
+    from focalcli.work.tuning import Outcome, Run, Study
 
 LEARNED = 0.01  # the best score of a study below which there is nothing to compare
 SHOWN = 12  # runs in the live table and in the leaderboard on the terminal

@@ -201,7 +201,7 @@ def load(path: Path) -> Checkpoint:
             text = (file.metadata() or {}).get("focal")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         meta = json.loads(text) if text is not None else None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError, RecursionError) as error:
         raise FocalError(
             f"{path}: not a readable checkpoint, or cut short ({error})",
             "copy it again, or use another one of the run's checkpoints",

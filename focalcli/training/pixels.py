@@ -75,7 +75,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: 16-bit pictures keep their range (a plain conversion saturates), transparent pixels become grey."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image, dtype=np.float32)
-        return Image.fromarray((np.clip(values, 0, 65535) / 257).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((np.clip(np.nan_to_num(values), 0, 65535) / 257).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image).convert("RGB")

@@ -1,6 +1,6 @@
 """One training run from start to end, and a trained detector from a checkpoint: joins the other files of this folder.
 
-Nothing here knows a recipe: unpack.py does. Everything that a later evaluation or resume needs travels in the
+Nothing here knows a recipe: work/unpack.py does. Everything that a later evaluation or resume needs travels in the
 checkpoint's meta: classes with COCO ids, anchors, sizes, thresholds, loss, counts of the training set, versions.
 """
 
@@ -28,9 +28,10 @@ from focalcli.training.cache import PictureCache
 from focalcli.training.classes import labels_of, names_in_words, trained_classes
 from focalcli.training.compiling import compile_backbone
 from focalcli.training.data import InputSize, Pictures, canvas_of, train_loader
+from focalcli.training.described import refuse_misfit
 from focalcli.training.description import Network, Setup, describe, refuse_other_run, versions
 from focalcli.training.device import autocast_type, device_name, pick_device, scaler_of
-from focalcli.training.model import Detector, build_model, first_line, freeze, load_weights
+from focalcli.training.model import Detector, build_model, freeze, load_weights
 from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict, predicted
 from focalcli.training.ranks import Ranks
 from focalcli.training.sampling import BatchKeys, ClassAware, Repeat, repeat_factors
@@ -42,6 +43,7 @@ __all__ = ["Prepared", "Trained", "detect", "detected", "load_trained", "pick_de
 CLASS_METRICS_KEPT = "AP"  # what metrics.jsonl keeps of each class at every evaluation
 ALWAYS_DEFINED = ("AP", "AP50", "AP75", "AR1", "AR10", "AR100")  # wherever there is an object
 CLASSES_SHOWN = 12
+WORDS = 200  # letters of what PyTorch says; it goes on with every tensor that there is
 
 
 @dataclass(frozen=True)
@@ -240,16 +242,19 @@ def load_trained(path: Path, device: torch.device) -> Trained:
     """
     saved = checkpoint.load(path)
     try:
+        refuse_misfit(saved.meta)
         spec = AnchorSpec(**{key: tuple(value) for key, value in saved.meta["anchors"].items()})
         classes = tuple(Category(**entry) for entry in saved.meta["classes"])
         model = _build(Network(**saved.meta["network"]), len(classes), spec, 0.01)
         model.load_state_dict(saved.model)
+        if broken := [name for name, tensor in saved.model.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{broken[0]} holds NaN or infinity")
         size, thresholds = InputSize(**saved.meta["input"]), Thresholds(**saved.meta["thresholds"])
         maps = saved.meta.get("calibration")
         scaling = maps and evaluation.ClassScaling.from_dict(maps["maps"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise FocalError(
-            f"{saved.path}: its tensors or description do not fit together ({first_line(error)})",
+            f"{saved.path}: its tensors or description do not fit together ({' '.join(str(error).split())[:WORDS]})",
             "the file was changed after focal wrote it; use another checkpoint of the run",
         ) from None
     model.to(device, memory_format=torch.channels_last)

@@ -28,7 +28,7 @@ from audit import machine
 FOCAL = """
 import sys
 from focalcli import cli
-sys.argv = ["focal", "eval", sys.argv[1], sys.argv[2], "--format", "json"]
+sys.argv = ["focal", "eval", *sys.argv[1:], "--format", "json"]
 cli.main()
 """
 EVERYTHING = """
@@ -71,7 +71,15 @@ classes = [
 summary = {name: None if value == -1 else float(value) for name, value in zip(names, engine.stats)}
 print(json.dumps({"summary": summary, "classes": classes}))
 """
-PROGRAMS = {"focal eval": FOCAL, "focal, everything": EVERYTHING, "pycocotools": PYCOCOTOOLS}
+PLAIN = FOCAL.replace(
+    "*sys.argv[1:]", '*sys.argv[1:], "--rounds", "0"'
+)  # the figures that pycocotools has, no intervals
+PROGRAMS = {
+    "focal eval --rounds 0": PLAIN,
+    "focal eval": FOCAL,
+    "focal, everything": EVERYTHING,
+    "pycocotools": PYCOCOTOOLS,
+}
 
 
 class Run(NamedTuple):

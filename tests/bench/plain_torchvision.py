@@ -52,7 +52,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from torchvision.transforms import v2
 
 from focalcli import recipe as recipes
-from focalcli import unpack
+from focalcli.work import unpack
 
 EVAL_BATCH = 8  # as in focal
 

@@ -13,7 +13,7 @@ from focalcli.render.html.wording import label
 from focalcli.render.tuning import verdict_lines
 
 if TYPE_CHECKING:
-    from focalcli.tuning import Outcome, Run
+    from focalcli.work.tuning import Outcome, Run
 
 SHOWN_ROWS = 40
 

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from focalcli import evaluation, scoring
+from focalcli import evaluation
 from focalcli.coco import Dataset
 from focalcli.detections import load_detections
 from focalcli.errors import FocalError
 from focalcli.evaluation import ClassDifference, Comparison, Comparisons, Difference, Measured, Saved, Versus
 from focalcli.splits import load_split, split_file
+from focalcli.work import scoring
 
 PREDICTIONS = "predictions.coco.json"
 _SOURCES = "expected runs, checkpoints, folders or metrics.json that `focal eval` wrote, or detections"

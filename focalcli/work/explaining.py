@@ -32,15 +32,15 @@ def of_checkpoint(source: Path, overrides: list[str], *, pictures: int, device: 
     Raises:
         FocalError: no readable checkpoint, or its training set is not there.
     """
-    from focalcli import measuring
-    from focalcli.training import checkpoint
+    from focalcli.training import checkpoint, run
+    from focalcli.work import measuring
 
     path = checkpoint.find(source)
     if overrides:
         raise FocalError(
             f"{overrides[0]}: a checkpoint's loss is what it is", "give its recipe.yaml to try other values"
         )
-    recipe = from_dict(checkpoint.load(path).meta["recipe"], place=str(path))
+    recipe = from_dict(run.load_trained(path, run.pick_device("cpu")).meta["recipe"], place=str(path))
     now = None
     if pictures:
         now = measuring.measure(path, None, most_images=pictures, device=device, counting=counting)

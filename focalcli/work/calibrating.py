@@ -19,9 +19,9 @@ from focalcli.coco import Dataset
 from focalcli.detections import Detections, load_detections, results_json
 from focalcli.errors import FocalError
 from focalcli.evaluation import ApTable, HeldOut
-from focalcli.files import write_whole
-from focalcli.scoring import Counting, data_of, is_detections
+from focalcli.files import refuse_replacing, write_whole
 from focalcli.splits import load_split, split_file
+from focalcli.work.scoring import Counting, data_of, is_detections
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,9 @@ def of_file(
             f"{source}: detections need {missing}",
             f"`focal calibrate {shlex.quote(str(source))} DATASET -o OUT.json`",
         )
+    if str(output) == "-":
+        raise FocalError("-o -: results go into a file", "give its name, which ends in .json")
+    refuse_replacing(output, b"[", "detections")
     data = load_split(split_file(dataset, split), images)
     found = load_detections(source, data)
     evaluation.refuse_misread(data, found, str(source))

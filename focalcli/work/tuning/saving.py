@@ -10,7 +10,7 @@ from focalcli.recipe import dump
 from focalcli.render.html.tuning import tuning_page
 from focalcli.render.to_csv import csv_text
 from focalcli.render.tuning import verdict_lines
-from focalcli.tuning.search import Outcome
+from focalcli.work.tuning.search import Outcome
 
 
 def save(outcome: Outcome, *, name: str, command: str, also: Path | None = None) -> list[str]:

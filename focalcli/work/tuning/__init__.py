@@ -5,8 +5,8 @@
 search.py joins them, saving.py writes what they leave. The only folder that imports optuna.
 """
 
-from focalcli.tuning.saving import save
-from focalcli.tuning.search import Budget, Outcome, gpus, tune
-from focalcli.tuning.study import OWN, Run, Study
+from focalcli.work.tuning.saving import save
+from focalcli.work.tuning.search import Budget, Outcome, gpus, tune
+from focalcli.work.tuning.study import OWN, Run, Study
 
 __all__ = ["OWN", "Budget", "Outcome", "Run", "Study", "gpus", "save", "tune"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from focalcli import unpack
 from focalcli.errors import ExitCode, FocalError
 from focalcli.recipe import Recipe, absolute, as_dict, from_dict
+from focalcli.work import unpack
 
 
 class GivenUp(Exception):

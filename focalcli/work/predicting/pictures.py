@@ -49,7 +49,8 @@ def find(arguments: Sequence[str]) -> Found:
         search.add(argument)
         if search.met == before:
             reason = "no pictures in this folder" if os.path.isdir(argument) else "no picture matches this pattern"
-            led_out = f"; {len(search.links)} links lead out of it" if search.links else ""
+            count = len(search.links)
+            led_out = f"; {count} link{'s' * (count > 1)} out of it not followed" if count else ""
             raise FocalError(
                 f"{argument}: {reason}{led_out}; expected files such as .jpg, .png, .tif or .webp",
                 "give a folder that holds pictures, or the files themselves",
@@ -75,13 +76,15 @@ class _Search:
     def add(self, argument: str) -> None:
         if os.path.isdir(argument):
             self._add_folder(argument)
-        elif os.path.exists(argument):
+        elif os.path.isfile(argument):
             self._add_file(argument)
+        elif os.path.exists(argument):
+            raise FocalError(f"{argument}: is not a file but a pipe or a device", "save the picture in a file")
         elif glob.has_magic(argument):
             for path in sorted(glob.glob(argument, recursive=True)):
                 if os.path.isdir(path):
                     self._add_folder(path)
-                elif is_picture(path):
+                elif is_picture(path) and (os.path.isfile(path) or not os.path.exists(path)):  # a broken link is named
                     self._add_file(path)
         else:
             raise FocalError(f"{argument}: no such file or folder", "give pictures, folders or patterns in quotes")

@@ -23,6 +23,7 @@ from focalcli.coco import Dataset, find_splits, load
 from focalcli.detections import Detections, load_detections, results_json
 from focalcli.errors import FocalError
 from focalcli.evaluation import NO_LIMITS, Evaluation, Limits
+from focalcli.files import refuse_unwritable
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
 
 # (title, pictures) -> a context that gives what is to be called with pictures done and pictures in all
@@ -237,15 +238,6 @@ def _recorded(
 
 
 # ------------------------------------------------------------------------------------------------- what is kept of it
-
-
-def refuse_unwritable(folder: Path, option: str = "--out DIR") -> None:
-    """Raise FocalError for a folder that could not be made or written to, before the minutes that a detector takes."""
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise FocalError(f"{folder}: {there} is not a folder", f"choose another folder with {option}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise FocalError(f"{folder}: cannot be written to (no permission)", f"choose another folder with {option}")
 
 
 def _refuse_to_replace_baseline(folder: Path, limits: Limits) -> None:

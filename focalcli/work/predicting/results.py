@@ -16,6 +16,8 @@ from focalcli.errors import FocalError
 from focalcli.files import write_whole
 
 BLOCK_BYTES = 1 << 20
+DESCRIPTION = "the pictures of `focal predict`"
+IMAGES_START = f'{{\n "info": {{\n  "description": "{DESCRIPTION}"'.encode()  # of the file that says the ids
 
 
 class ResultsFile:
@@ -26,7 +28,7 @@ class ResultsFile:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._aside = None if path is None else path.with_name(f".{path.name}.{os.getpid()}")
+        self._aside: Path | None = None
         self._file: BinaryIO | None = None
         self._separator = b"\n"
 
@@ -47,9 +49,10 @@ class ResultsFile:
             FocalError: it cannot be written.
         """
         with self._failing():
-            if self._aside is None:
+            if self._path is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
             else:
+                self._aside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
                 self._aside.parent.mkdir(parents=True, exist_ok=True)
                 self._file = self._aside.open("wb")
             self._file.write(b"[")
@@ -110,7 +113,7 @@ def write_images(path: Path, images: list[dict[str, Any]], dataset: Dataset) -> 
         FocalError: the file cannot be written.
     """
     content = {
-        "info": {"description": "the pictures of `focal predict`", "image_root": str(dataset.image_root)},
+        "info": {"description": DESCRIPTION, "image_root": str(dataset.image_root)},
         "images": images,
         "annotations": [],
         "categories": [{"id": category.id, "name": category.name} for category in dataset.categories],

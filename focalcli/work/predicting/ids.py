@@ -17,7 +17,7 @@ import numpy as np
 from focalcli.audit.checks.headers import UNREADABLE, read_header, said
 from focalcli.coco import Category, Dataset
 from focalcli.errors import FocalError
-from focalcli.predicting.pictures import Found
+from focalcli.work.predicting.pictures import Found
 
 QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientation: they swap width and height
 

@@ -20,10 +20,11 @@ import numpy as np
 from focalcli.coco import Dataset
 from focalcli.detections import Detections
 from focalcli.errors import FocalError
-from focalcli.predicting.ids import Pictures, Unreadable, listed, numbered
-from focalcli.predicting.pictures import Found, find
-from focalcli.predicting.results import ResultsFile, images_file, write_images
+from focalcli.files import refuse_replacing
 from focalcli.splits import load_split, split_file
+from focalcli.work.predicting.ids import Pictures, Unreadable, listed, numbered
+from focalcli.work.predicting.pictures import Found, find
+from focalcli.work.predicting.results import IMAGES_START, ResultsFile, images_file, write_images
 
 __all__ = ["Prediction", "ResultsFile", "Unreadable", "Wanted", "predict"]
 
@@ -169,7 +170,7 @@ class _Sink:
         self._wanted, self._file, self._shown = wanted, file, shown
         self._drawings = None
         if wanted.draw is not None:
-            from focalcli.predicting.drawings import Drawings
+            from focalcli.work.predicting.drawings import Drawings
 
             self._drawings = Drawings(wanted.draw, found, shown, classes)
         if file is not None:
@@ -205,12 +206,17 @@ class _Sink:
 
 def _refuse_replacing(out: Path, listing: Dataset | None) -> None:
     """Raise FocalError where the results would be called what they are not, or take the place of what is read."""
+    if str(out) == "-":
+        raise FocalError("-o -: results go into a file", "`--format json` prints them")
     if out.suffix.lower() != ".json":
         raise FocalError(f"-o {out}: results are JSON; expected a name that ends in .json", f"-o {out}.json")
     if out.is_dir():
         raise FocalError(f"-o {out}: is a folder", f"-o {out / 'results.json'}")
     if listing is not None and out.exists() and listing.path.exists() and out.samefile(listing.path):
         raise FocalError(f"-o {out}: is the dataset itself", "give another file with -o")
+    refuse_replacing(out, b"[", "detections")
+    if listing is None:
+        refuse_replacing(images_file(out), IMAGES_START, "the ids of `focal predict`")
 
 
 def _nothing_readable(unreadable: Sequence[Unreadable]) -> FocalError:

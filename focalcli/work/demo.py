@@ -18,7 +18,7 @@ def sample_data() -> Path:
     Raises:
         FocalError: it is in neither place.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     for place in (package / "sample_data", package.parent / "sample_data"):
         if (place / "annotations").is_dir():
             return Path(os.path.relpath(place)) if place.is_relative_to(Path.cwd()) else place

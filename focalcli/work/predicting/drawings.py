@@ -13,10 +13,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from focalcli.errors import FocalError
 from focalcli.files import write_whole
-from focalcli.predicting.ids import Pictures
-from focalcli.predicting.pictures import Found
 from focalcli.render.drawn import Mark, class_colour, draw_boxes
 from focalcli.training.data import read_image
+from focalcli.work.predicting.ids import Pictures
+from focalcli.work.predicting.pictures import Found
 
 SIGNATURE = "drawn by focal predict"  # in the comment of each: by it a later run knows which it may replace
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # what other pictures become is PNG

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from focalcli.errors import FocalError
-from focalcli.tuning.space import BALANCED_CE, PAPER, Point, Space
-from focalcli.tuning.verdict import Verdict, judge
+from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
+from focalcli.work.tuning.verdict import Verdict, judge
 
 SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
 CHALLENGERS = 2  # points that are repeated beside the recipe's own

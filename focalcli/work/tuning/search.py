@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from focalcli import unpack
 from focalcli.anchors import AnchorSpec
 from focalcli.audit.assignment import assign
 from focalcli.errors import FocalError
 from focalcli.focal_loss import equilibrium
 from focalcli.recipe import Recipe, as_dict
 from focalcli.training.device import gpu_count
-from focalcli.tuning.space import Point, Space
-from focalcli.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, verdict
-from focalcli.tuning.trials import GivenUp, Stopped, changed, train
-from focalcli.tuning.verdict import Verdict
+from focalcli.work import unpack
+from focalcli.work.tuning.space import Point, Space
+from focalcli.work.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, verdict
+from focalcli.work.tuning.trials import GivenUp, Stopped, changed, train
+from focalcli.work.tuning.verdict import Verdict
 
 RUNS_WANTED = 12  # whole runs that the search should have room for, when the length of a run is ours to choose
 LOOKS = 4  # evaluations of a run
@@ -88,11 +88,13 @@ def tune(
     device: str,
     metric: str,
     told: Callable[[str, Study], None],
+    others_done: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Search, repeat, judge; goes on with the study in runs/<name>-tune where there is one.
 
     Args:
         metric: as eval.best. told: called with a line of news, and the study as it stands.
+        others_done: waits for other processes of the same study, before the verdict.
 
     Raises:
         FocalError: bad input, another recipe's study, or runs that cannot be trained at all.
@@ -140,6 +142,8 @@ def tune(
         stopped = _run(
             study, work, changed(recipe, keys | short | seed, name=f"{work.number:04}"), device, metric, told
         )
+    if stopped is None:
+        others_done()
     found = verdict(study.runs())
     winner = next((run.point for run in study.runs() if run.name == found.winner), None)
     keys = {} if winner is None else space.keys(winner, rest)
