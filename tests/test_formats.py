@@ -162,6 +162,7 @@ def test_a_spreadsheet_runs_no_class_name(name):
 
 def test_numbers_stay_numbers_in_csv():
     """Negative ones too, and those that are text already."""
+    assert csv_text([{"name": "::error::x"}]) == "name\n'::error::x\n"  # GitHub's runner reads a job's log
     assert csv_text([{"a": -1.5, "b": "-2", "c": None}]) == "a,b,c\n-1.5,-2,\n"
 
 

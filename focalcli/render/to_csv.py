@@ -13,9 +13,10 @@ from focalcli.render.text import printable
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     """One line per row under a header; None is an empty cell, metrics and shares stay in 0..1.
 
-    A spreadsheet runs a cell that starts with = + - or @ as a formula, so text that starts so, and is no number, gets
-    an apostrophe before it (https://owasp.org/www-community/attacks/CSV_Injection), and so does `::`, which GitHub's
-    runner takes for a command at the start of a line; what is not printable becomes an escape. JSON has the name as it is.
+    A spreadsheet runs a cell that starts with = + - or @ as a formula (see
+    https://owasp.org/www-community/attacks/CSV_Injection), and GitHub's runner a line that starts with ::, so text that
+    starts so, and is no number, gets an apostrophe before it; what is not printable becomes an escape. JSON has the
+    name as it is.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
