@@ -176,11 +176,11 @@ def test_what_a_living_process_trains_is_not_begun_again(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_me", lambda: [socket.gethostname(), os.getppid(), 0.0])
     one = study.next_search()
     monkeypatch.undo()
-    assert study_in(tmp_path / "s").next_search().number != one.number
+    assert study_in(tmp_path / "s").next_left() is None
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     one.trial.set_user_attr("owner", [socket.gethostname(), gone.pid, 0.0])
-    assert study_in(tmp_path / "s").next_search().number == one.number
+    assert study_in(tmp_path / "s").next_left().number == one.number
 
 
 def test_another_recipes_study_is_refused(tmp_path):

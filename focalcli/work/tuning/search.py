@@ -157,18 +157,18 @@ def gpus(device: str) -> int:
 
 
 def _next(study: Study, budget: Budget, search_until: float, deadline: float) -> Work | None:
-    """What there is time for; the first run of a study always."""
+    """What there is time for, what was left under way first; the first run of a study always."""
     runs = study.runs()
     whole = [run.seconds for run in runs if run.state == "complete"]
     needed = float(np.median(whole)) if whole else 0.0
     now = time.monotonic()
+    fits = not whole or now + needed <= deadline
+    if fits and (work := study.next_left()):
+        return work
     searched = sum(not run.repeat for run in runs)
-    enough = searched >= budget.trials or (whole and now + needed > search_until)
-    if not enough:
+    if searched < budget.trials and (not whole or now + needed <= search_until):
         return study.next_search()
-    if now + needed > deadline:
-        return None
-    return study.next_repeat()
+    return study.next_repeat() if whole and fits else None
 
 
 def _run(

@@ -138,16 +138,19 @@ class Study:
 
     # ----------------------------------------------------------------------------------------------- what to do next
 
-    def next_search(self) -> Work:
-        """A run of the search: one that was left, or the next point."""
+    def next_left(self) -> Work | None:
+        """A run that a process began and did not end."""
         with alone(self.folder):
-            return self._left(repeat=False) or self._asked()
+            return self._left()
+
+    def next_search(self) -> Work:
+        """The next point of the search."""
+        with alone(self.folder):
+            return self._asked()
 
     def next_repeat(self) -> Work | None:
-        """A run of the verdict: one that was left, or another seed of the arm with fewest; None when all are done."""
+        """A run of the verdict: another seed of the arm that has fewest; None when all are done."""
         with alone(self.folder):
-            if work := self._left(repeat=True):
-                return work
             runs = self.runs()
             wanted = [(OWN, None), *((run.name, run.point) for run in leaders(runs))]
             has = {
@@ -177,13 +180,12 @@ class Study:
                 trial.set_user_attr(key, value)
         return self._claimed(trial)
 
-    def _left(self, repeat: bool) -> Work | None:
-        """A run that a process began and did not end."""
+    def _left(self) -> Work | None:
         from optuna.trial import Trial, TrialState
 
         for frozen in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             attrs = frozen.user_attrs
-            if attrs.get("repeat", False) == repeat and "owner" in attrs and not _lives(attrs["owner"]):
+            if "owner" in attrs and not _lives(attrs["owner"]):
                 return self._claimed(Trial(self.optuna, frozen._trial_id))
         return None
 
