@@ -11,7 +11,16 @@ import typer
 
 from focalcli import boundary
 from focalcli.cli.delivery import check_output
-from focalcli.cli.options import Device, DeviceOption, Format, FormatOption, ImagesOption, print_data
+from focalcli.cli.options import (
+    BatchSizeOption,
+    Device,
+    DeviceOption,
+    Format,
+    FormatOption,
+    ImagesOption,
+    WorkersOption,
+    print_data,
+)
 from focalcli.errors import ExitCode, FocalError
 
 
@@ -63,8 +72,8 @@ def calibrate(
     ] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Deals the pictures and draws the bootstrap.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Keep the map even where ECE does not fall.")] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 2,
+    batch_size: BatchSizeOption = 8,
+    workers: WorkersOption = 2,
     device: DeviceOption = Device.auto,
     format: FormatOption = Format.table,
 ) -> None:  # fmt: skip

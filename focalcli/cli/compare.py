@@ -10,7 +10,7 @@ import typer
 
 from focalcli import boundary
 from focalcli.cli.delivery import OutputOption, check_output, deliver
-from focalcli.cli.options import Device, DeviceOption, ImagesOption
+from focalcli.cli.options import BatchSizeOption, Device, DeviceOption, ImagesOption, WorkersOption
 from focalcli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def compare(
     fail_on_drop: Annotated[
         bool, typer.Option("--fail-on-drop", help="Exit 1 when a detector is really worse than A, in a class or all.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once, for checkpoints.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures, for checkpoints.")] = 2,
+    batch_size: BatchSizeOption = 8,
+    workers: WorkersOption = 2,
     device: DeviceOption = Device.auto,
     format: Annotated[CompareFormat, typer.Option("--format", "-f", help="How to print it.")] = CompareFormat.table,
     output: OutputOption = None,

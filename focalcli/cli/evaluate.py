@@ -12,7 +12,7 @@ import typer
 
 from focalcli import boundary
 from focalcli.cli.delivery import OutputOption, check_output, deliver, step_summary
-from focalcli.cli.options import Device, DeviceOption, ImagesOption
+from focalcli.cli.options import BatchSizeOption, Device, DeviceOption, ImagesOption, RawScoresOption, WorkersOption
 from focalcli.errors import ExitCode, FocalError
 
 if TYPE_CHECKING:
@@ -114,11 +114,9 @@ def evaluate(
         ),
     ] = None,
     plots: Annotated[Optional[Path], typer.Option(help="Folder for the plots of the html format as PNG files.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 2,
-    raw_scores: Annotated[
-        bool, typer.Option("--raw-scores", help="Leave out the calibration that `focal calibrate` put in a checkpoint.")
-    ] = False,
+    batch_size: BatchSizeOption = 8,
+    workers: WorkersOption = 2,
+    raw_scores: RawScoresOption = False,
     device: DeviceOption = Device.auto,
     format: Annotated[EvalFormat, typer.Option("--format", "-f", help="How to print it.")] = EvalFormat.table,
     output: OutputOption = None,

@@ -43,6 +43,11 @@ ImagesOption = Annotated[
 ]
 RunsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where to compute; auto takes a GPU when there is one.")]
+BatchSizeOption = Annotated[int, typer.Option("--batch-size", min=1, help="Pictures at once, for checkpoints.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=0, help="Processes that load pictures, for checkpoints.")]
+RawScoresOption = Annotated[
+    bool, typer.Option("--raw-scores", help="Leave out the calibration that `focal calibrate` put in a checkpoint.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")]
 SelectOption = Annotated[
     Optional[list[str]],

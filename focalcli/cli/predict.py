@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from focalcli import boundary
-from focalcli.cli.options import Device, DeviceOption
+from focalcli.cli.options import BatchSizeOption, Device, DeviceOption, RawScoresOption, WorkersOption
 from focalcli.errors import ExitCode, FocalError
 
 
@@ -48,11 +48,9 @@ def predict(
         typer.Option(help="COCO JSON or dataset folder whose image and category ids the results shall have."),
     ] = None,
     split: Annotated[Optional[str], typer.Option(help="Which split of --dataset; val without it.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 8,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load pictures.")] = 2,
-    raw_scores: Annotated[
-        bool, typer.Option("--raw-scores", help="Leave out the calibration that `focal calibrate` put in a checkpoint.")
-    ] = False,
+    batch_size: BatchSizeOption = 8,
+    workers: WorkersOption = 2,
+    raw_scores: RawScoresOption = False,
     device: DeviceOption = Device.auto,
     format: Annotated[
         PredictFormat, typer.Option("--format", "-f", help="How to print the result.")
