@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torchvision
 from torch import nn
 
-from focalcli.training.model import build_model
-from focalcli.training.norms import FrozenBatchNorm2d, GroupNorm
+from focalcli.training.model import BACKBONES, build_model
+from focalcli.training.norms import FoldedConv, FrozenBatchNorm2d, GroupNorm, fold
+from focalcli.training.winograd import Conv3x3
 
 
 @pytest.mark.parametrize("eps", [1e-5, 0.0])
@@ -38,6 +41,51 @@ def test_fixed_statistics_keep_fp32_beside_half_precision():
         found, wanted = FrozenBatchNorm2d(3)(x), torchvision.ops.FrozenBatchNorm2d(3)(x)
     assert found.dtype == wanted.dtype == torch.float32
     torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_fixed_statistics_inside_the_convolutions_change_nothing(backbone):
+    """torchvision's network with its own FrozenBatchNorm2d, float64: outputs, and the gradient of every weight; all of
+    the backbone's norms but those behind convolutions that go Winograd's way are folded, and no name changes."""
+    torch.manual_seed(0)
+    model = build_model(
+        backbone=backbone, num_classes=1, anchors_per_cell=1, width=8, head_depth=0, frozen_batch_norm=True
+    ).double()
+    body = model.backbone.body
+    for norm in body.modules():
+        if isinstance(norm, FrozenBatchNorm2d):
+            for name, values in norm.named_buffers():
+                values.copy_(torch.rand_like(values) + (0.5 if name != "bias" else -0.5))
+    kinds = {Conv3x3: nn.Conv2d, FoldedConv: nn.Conv2d, FrozenBatchNorm2d: torchvision.ops.FrozenBatchNorm2d}
+    twin = copy.deepcopy(body)
+    for module in twin.modules():
+        module.__class__ = kinds.get(type(module), type(module))
+    assert list(twin.state_dict()) == list(body.state_dict())
+    x = torch.rand(2, 3, 64, 96, dtype=torch.float64)
+    answers = []
+    for network in (body, twin):
+        out = network(x)
+        sum((level**2).mean() for level in out.values()).backward()
+        answers.append([*out.values(), *(p.grad for p in network.parameters() if p.grad is not None)])
+    assert len(answers[0]) == len(answers[1])
+    for found, wanted in zip(*answers, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10 * float(wanted.detach().abs().max()))
+    norms = [m for m in body.modules() if isinstance(m, FrozenBatchNorm2d)]
+    plain_3x3 = sum(isinstance(m, Conv3x3) for m in body.modules())
+    assert sum(norm.folded for norm in norms) == len(norms) - plain_3x3 > 0
+
+
+def test_a_copy_and_a_later_state_are_folded_as_they_are():
+    """A network is copied whole (its norms with it), and weights are loaded after it was built."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), FrozenBatchNorm2d(4))
+    fold(network)
+    other = copy.deepcopy(network)
+    other.load_state_dict({name: torch.rand_like(values) for name, values in other.state_dict().items()})
+    x = torch.rand(1, 3, 5, 5)
+    wanted = torchvision.ops.FrozenBatchNorm2d(4)
+    wanted.load_state_dict(other[1].state_dict())
+    torch.testing.assert_close(other(x), wanted(nn.functional.conv2d(x, other[0].weight)))
+    assert type(other[0]) is FoldedConv and not torch.equal(other(x), network(x))
 
 
 def test_groups_are_torchs():

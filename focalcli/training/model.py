@@ -27,7 +27,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from focalcli.errors import FocalError
 from focalcli.training import winograd
 from focalcli.training.head import Head
-from focalcli.training.norms import FrozenBatchNorm2d
+from focalcli.training.norms import FrozenBatchNorm2d, fold
 
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB in 0..1
 
@@ -130,6 +130,7 @@ def build_model(
         classification.cls_logits.bias.copy_(torch.log(p / (1 - p)).repeat(anchors_per_cell))
     detector = Detector(trunk, classification, regression)
     winograd.adopt(detector)
+    fold(detector)
     return detector
 
 

@@ -56,7 +56,7 @@ from focalcli.training.cache import PictureCache
 from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample
 from focalcli.training.loss import BACKGROUND, IGNORE, box_loss, focal_loss
 from focalcli.training.model import IMAGE_MEAN, IMAGE_STD, Detector, build_model
-from focalcli.training.norms import FrozenBatchNorm2d
+from focalcli.training.norms import FoldedConv, FrozenBatchNorm2d
 from focalcli.training.predict import Thresholds, _detect_batch
 from focalcli.training.sampling import Key
 from focalcli.training.step import Objective, losses
@@ -211,7 +211,9 @@ def step_samples(dataset: coco.Dataset, labels: np.ndarray, most: int | None = N
 def torchvision_twin(model: Detector, classes: int) -> RetinaNet:
     """torchvision's RetinaNet around a copy of the backbone, with the same weights and torch's own modules."""
     backbone = copy.deepcopy(model.backbone)
-    plain = {Conv3x3: torch.nn.Conv2d, FrozenBatchNorm2d: torchvision.ops.FrozenBatchNorm2d}
+    plain = {
+        Conv3x3: torch.nn.Conv2d, FoldedConv: torch.nn.Conv2d, FrozenBatchNorm2d: torchvision.ops.FrozenBatchNorm2d,
+    }  # fmt: skip
     for module in backbone.modules():
         module.__class__ = plain.get(type(module), type(module))
     backbone.out_channels = 256
