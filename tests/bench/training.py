@@ -7,13 +7,15 @@ loss      focal loss forward and backward, 2 x 200k anchors x 80 classes; torchv
 matching  one picture's anchors to its boxes at 800 px: box_iou and Matcher.
 step      forward, losses, backward and SGD of a mobilenet_v3_large RetinaNet, 4 pictures of 320 px: torchvision's
           RetinaNet around the same backbone, with the same weights, anchors and pictures. Targets are assigned inside
-          torchvision's step; in ours the loader has done so, and what that took is a row of its own. Once with all
+          torchvision's step; in ours the loader has done so, and what that took is a row of its own. Memory: as above,
+          two steps from networks without gradients. Once with all
           objects of the pictures and once with 3 of each: the fewer, the less of the box head our step needs.
 inference the same two networks from pictures to boxes. The weights are random, with the bias at which 300 scores of a
           picture pass the threshold; they lie scattered, so that the box head is needed nearly everywhere.
 loading   JPEG to batches of 4 resized pictures: torchvision's CocoDetection, transforms as in its references/detection,
-          and the resize and batching of its GeneralizedRCNNTransform; ours flips, and matches too. Once more with
-          our pictures in data.cache, at network size (constant size) and in full (scale jitter or windows).
+          and the resize and batching of its GeneralizedRCNNTransform; ours flips, and matches too: without that, which
+          torchvision's does in the step, it is a row of its own. Once more with our pictures in data.cache, at network
+          size (constant size) and in full (scale jitter or windows).
 
 Before anything is timed, both must give the same numbers. A row has the medians of seconds on the wall and of the
 processor, which a busy machine lengthens less, and the ratios of these medians.
@@ -33,6 +35,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +56,7 @@ from focalcli.anchors import AnchorSpec
 from focalcli.detections import Detections
 from focalcli.training.augment import Augment
 from focalcli.training.cache import PictureCache
-from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample
+from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample, pad
 from focalcli.training.loss import BACKGROUND, IGNORE, box_loss, focal_loss
 from focalcli.training.model import IMAGE_MEAN, IMAGE_STD, Detector, build_model
 from focalcli.training.norms import FoldedConv, FrozenBatchNorm2d
@@ -64,6 +67,7 @@ from focalcli.training.winograd import Conv3x3
 
 SPEC = AnchorSpec()
 STEP_PX, STEP_PICTURES = 320, 4
+WAYS = ("ours", "torchvision")
 Times = list[tuple[float, float]]  # seconds: wall, processor
 
 
@@ -85,6 +89,17 @@ def row(name: str, times: tuple[Times, Times], equal: str, units: int = 1) -> No
         [statistics.median(part) * 1e3 / units for part in zip(*spent, strict=True)] for spent in times
     )
     print(f"| {name} | {wall:,.2f} | {wall2:,.2f} | {wall2 / wall:.1f} | {cpu2 / cpu:.1f} | {equal} |", flush=True)
+
+
+def in_a_process(*words: object) -> float:
+    """What this file prints when it is called so. To be asked first: a child's peak begins with its parent's."""
+    done = subprocess.run([sys.executable, __file__, *map(str, words)], check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def memory_row(extra: dict[str, float]) -> None:
+    ours, theirs = (extra[way] for way in WAYS)
+    print(f"| the same, extra MB | {ours:.0f} | {theirs:.0f} | {theirs / ours:.1f} | | |", flush=True)
 
 
 def relative(ours: float, theirs: float) -> float:
@@ -140,11 +155,7 @@ def loss_memory(way: str) -> None:
 
 
 def bench_loss(rounds: int) -> None:
-    extra = {}
-    for name in LOSSES:  # before this process grows: a child's peak begins with its parent's
-        command = [sys.executable, __file__, "loss", "--memory-of", name]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        extra[name] = float(done.stdout)
+    extra = {way: in_a_process("loss", "--memory-of", way) for way in WAYS}
     logits, labels = loss_case()
     results = []
     for way in LOSSES.values():
@@ -159,8 +170,7 @@ def bench_loss(rounds: int) -> None:
 
     times = by_turns(lambda: run(our_loss), lambda: run(torchvision_loss), rounds)
     row("loss forward + backward, 2 x 200k x 80", times, f"loss {relative(ours, theirs):.0e}, gradient {worst:.0e}")
-    print(f"| the same, extra MB | {extra['ours']:.0f} | {extra['torchvision']:.0f} | ", end="")
-    print(f"{extra['torchvision'] / extra['ours']:.1f} | | |")
+    memory_row(extra)
 
 
 # ------------------------------------------------------------------------------------------------------------- matching
@@ -253,10 +263,20 @@ def floats(samples: list[Sample]) -> list[torch.Tensor]:
     return [torch.from_numpy(s.image).permute(2, 0, 1).float().div(255).contiguous() for s in samples]
 
 
-def bench_step(rounds: int, file: Path, most: int | None = None) -> None:
+@dataclass(frozen=True)
+class Steps:
+    """One step of both, from the same pictures and weights. agreement: of the first losses, relative."""
+
+    ours: Callable[[], None]
+    torchvision: Callable[[], None]
+    samples: list[Sample]
+    agreement: float
+
+
+def steps_of(file: Path, most: int | None = None) -> Steps:
     dataset = coco.load(file)
-    samples, collate = step_samples(dataset, np.arange(len(dataset.categories)), most), Collate(SPEC)
-    batch = collate(samples)
+    samples = step_samples(dataset, np.arange(len(dataset.categories)), most)
+    batch = Collate(SPEC)(samples)
     model, twin = step_pair(dataset)
     model.train()
     images = floats(samples)
@@ -265,7 +285,6 @@ def bench_step(rounds: int, file: Path, most: int | None = None) -> None:
     with torch.no_grad():
         mine, found = losses_of_each_picture(model, batch), twin(images, targets)
     theirs_first = float(found["classification"]), float(found["bbox_regression"])
-    worst = max(map(relative, mine, theirs_first))
 
     objective = Objective(0.25, 2.0)
     steppers = [torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9) for net in (model, twin)]
@@ -280,11 +299,27 @@ def bench_step(rounds: int, file: Path, most: int | None = None) -> None:
         sum(twin(images, targets).values()).backward()
         steppers[1].step()
 
-    boxes = np.mean([len(s.boxes) for s in samples])
+    return Steps(ours, theirs, samples, max(map(relative, mine, theirs_first)))
+
+
+def step_memory(way: str, file: Path) -> None:
+    """Print the peak of two steps above what the process had reached with models, pictures and no gradient, in MB."""
+    step = getattr(steps_of(file), way)
+    held = peak_mb()
+    step()
+    step()
+    print(peak_mb() - held)
+
+
+def bench_step(rounds: int, file: Path, most: int | None = None) -> None:
+    extra = {way: in_a_process("step", "--memory-of", way, "--data", file.parents[1]) for way in WAYS if most is None}
+    steps = steps_of(file, most)
+    boxes = np.mean([len(s.boxes) for s in steps.samples])
     name = f"step, mobilenet_v3_large, {STEP_PICTURES} x {STEP_PX} px, {boxes:.0f} objects each, fp32"
-    row(name, by_turns(ours, theirs, rounds), f"first losses differ by {worst:.0e}")
-    if most is None:
-        spent, _ = by_turns(lambda: collate(samples), lambda: None, rounds)
+    row(name, by_turns(steps.ours, steps.torchvision, rounds), f"first losses differ by {steps.agreement:.0e}")
+    if extra:
+        memory_row(extra)
+        spent, _ = by_turns(lambda: Collate(SPEC)(steps.samples), lambda: None, rounds)
         wall = statistics.median(wall for wall, _ in spent) * 1e3
         print(f"| the batch of that step, made by a loading process | {wall:.2f} | in the step | | | |", flush=True)
 
@@ -339,7 +374,7 @@ def bench_loading(rounds: int, file: Path, pictures: int = 64) -> None:
     to_batch = GeneralizedRCNNTransform(size.min_size, size.max_size, list(IMAGE_MEAN), list(IMAGE_STD))
     shown = [list(range(start, start + 4)) for start in range(0, pictures, 4)]
 
-    def ours(seed: int | None = 0, made: Pictures = made) -> list[Batch]:
+    def ours(seed: int | None = 0, made: Pictures = made, collate: Callable = collate) -> list[Batch]:
         return [collate([made[Key(index, seed)] for index in four]) for four in shown]
 
     def picture(index: int, convert: Callable) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -364,6 +399,11 @@ def bench_loading(rounds: int, file: Path, pictures: int = 64) -> None:
     ]
     name = f"loading a picture of {file.parents[1].name} to {size.min_size} px"
     row(name, by_turns(ours, theirs, rounds), f"pixels differ by {255 * 0.226 * np.mean(far):.1f} of 255", pictures)
+
+    def unmatched() -> list:
+        return ours(collate=lambda samples: pad([sample.image for sample in samples]))
+
+    row("the same work: ours without matching", by_turns(unmatched, theirs, rounds), "", pictures)
     times = by_turns(ours, lambda: theirs(batched=False), rounds)
     row("the same, torchvision's dataset alone: not resized", times, "", pictures)
     with tempfile.TemporaryDirectory() as kept:
@@ -379,11 +419,13 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", choices=["loss", "matching", "step", "inference", "loading"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/bccd"), help="folder with annotations/")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--memory-of", choices=LOSSES, help=argparse.SUPPRESS)
+    parser.add_argument("--memory-of", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    train = options.data / "annotations" / "train.json"
     if options.memory_of:
-        loss_memory(options.memory_of)
-        return
+        if options.parts == ["loss"]:
+            return loss_memory(options.memory_of)
+        return step_memory(options.memory_of, train)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     processor = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy"))
@@ -392,7 +434,6 @@ def main() -> None:
     )
     print(f"Python {platform.python_version()}, {versions}; medians of {options.rounds} turns\n")
     print("| work | ours, ms | torchvision, ms | ratio | ratio of CPU time | agreement |\n|---|---|---|---|---|---|")
-    train = options.data / "annotations" / "train.json"
     for part in options.parts:
         if part == "loss":
             bench_loss(options.rounds)
