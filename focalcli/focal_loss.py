@@ -89,3 +89,21 @@ def negative_share(positives: float, negatives: float, score: float, *, alpha: f
     from_positives = positives * float(focal_loss(logit, True, alpha=alpha, gamma=gamma))
     total = from_negatives + from_positives
     return from_negatives / total if total > 0 else 0.0
+
+
+def loss_at_rest(foreground: float, *, alpha: float, gamma: float) -> float:
+    """The focal loss for each positive of a class when every anchor has the score of the bias at rest (equilibrium).
+
+    About what a training starts with, and so how loud it is beside the box loss: at a foreground of 1e-3 it is 0.77 for
+    (0.25, 2) and 3.9 for cross-entropy, (0.5, 0); the ratio of the two is 5.1 to 5.2 from 1e-5 to 5e-3.
+
+    Args:
+        foreground: positives over all other anchors of the class, > 0.
+
+    Returns:
+        nats for each positive.
+    """
+    score = equilibrium(foreground, 1.0, alpha=alpha, gamma=gamma)
+    logit = np.log(score) - np.log1p(-score)
+    of_positive, of_negative = (float(focal_loss(logit, y, alpha=alpha, gamma=gamma)) for y in (True, False))
+    return of_positive + of_negative / foreground

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.ops import sigmoid_focal_loss
 
 from focalcli import coco
+from focalcli.focal_loss import equilibrium
 
 EVIDENCE = Path(__file__).parent / "bench" / "evidence"
 sys.path.append(str(EVIDENCE))
@@ -164,6 +167,27 @@ def test_the_natural_prior_is_where_the_bias_rests(material):
     assert material.prior(trial.Loss(0.5, 0.0, prior=0.01)) == [0.01] * 3
 
 
+def test_the_box_loss_keeps_its_share_of_the_first_loss(material):
+    """What the classification loss of a network that says its prior everywhere is for each positive, by
+    torchvision.ops.sigmoid_focal_loss, against that of (0.25, 2)."""
+    trial = importlib.import_module("trial")
+    loud = {}
+    for pair in ((0.25, 2.0), (0.5, 0.0), (0.1, 5.0)):
+        total = 0.0
+        for share, prior in zip(material.foreground.tolist(), unclipped(material, *pair), strict=True):
+            logit = torch.tensor([math.log(prior / (1 - prior))] * 2, dtype=torch.float64)
+            yes, no = sigmoid_focal_loss(logit, torch.tensor([1.0, 0.0], dtype=torch.float64), *pair).tolist()
+            total += share * yes + no
+        loud[pair] = total
+    for pair, each in loud.items():
+        assert material.box_weight(trial.Loss(*pair)) == pytest.approx(each / loud[0.25, 2.0], rel=1e-6)
+    assert material.box_weight(trial.Loss(0.5, 0.0, box_weight=1.0)) == 1.0
+
+
+def unclipped(material, alpha, gamma):
+    return [equilibrium(share, 1.0, alpha=alpha, gamma=gamma) for share in material.foreground.tolist()]
+
+
 def test_a_run_gives_the_same_figures_again(bench):
     """AP of a seed is a figure of the protocol, not of the moment."""
     run, loss = importlib.import_module("trial").run, importlib.import_module("trial").Loss
@@ -213,7 +237,7 @@ def test_the_plan_compares_the_default_with_ce_on_every_dataset_first():
 def row(dataset="bccd", arm="ce", seed=0, ap=0.5, **more):
     return {
         "dataset": dataset, "arm": arm, "seed": seed, "alpha": "0.5", "gamma": "0", "prior": "natural",
-        "repeat_threshold": "0", "cpu_seconds": 1, "AP": ap, "when": "today",
+        "box_weight": "balanced", "repeat_threshold": "0", "cpu_seconds": 1, "AP": ap, "when": "today",
         **more,
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from focalcli.errors import FocalError
-from focalcli.focal_loss import equilibrium, focal_gradient, focal_loss, negative_share
+from focalcli.focal_loss import equilibrium, focal_gradient, focal_loss, loss_at_rest, negative_share
 
 
 def logit(p: float) -> float:
@@ -74,3 +74,12 @@ def test_values_out_of_range_are_refused(alpha, gamma):
     """eq. 5 needs 0 < alpha < 1 and gamma >= 0."""
     with pytest.raises(FocalError):
         focal_loss(0.0, True, alpha=alpha, gamma=gamma)
+
+
+@pytest.mark.parametrize("foreground", [1e-5, 1e-3, 0.1])
+def test_cross_entropy_at_rest_is_the_entropy_of_the_labels(foreground):
+    """Shannon 1948: the best constant score is the share of positives, and its cross-entropy the entropy; for each
+    positive, and by alpha 0.5."""
+    share = foreground / (1 + foreground)
+    entropy = -(share * math.log(share) + (1 - share) * math.log1p(-share))
+    assert loss_at_rest(foreground, alpha=0.5, gamma=0.0) == pytest.approx(0.5 * entropy / share, rel=1e-9)

@@ -8,20 +8,19 @@ arXiv:1908.03195, sec. 4.2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from trial import Loss, Material, new_model, run
+from trial import RETINANET, Loss, Material, new_model, run
 
 from focalcli import recommend
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
 
-DEFAULT = Loss(0.25, 2.0)  # RetinaNet's own
 ALPHAS, GAMMAS = (0.1, 0.25, 0.5, 0.75, 0.9), (0.0, 0.5, 1.0, 2.0, 5.0)
 GRID = {f"grid {alpha:g} {gamma:g}": Loss(alpha, gamma) for alpha in ALPHAS for gamma in GAMMAS}
 # every second point, as on a chessboard, with (0.25, 2), (0.5, 0) and (0.75, 0.5) among them: 13 of the 25
@@ -44,8 +43,8 @@ class Bench:
     def default_model(self) -> torch.nn.Module:
         """The default arm as it was trained with this seed; trained now where it was not."""
         if not self.model.is_file():
-            run(self.material, DEFAULT, self.seed, self.weights, keep=self.model)
-        model = new_model(self.material, self.material.prior(DEFAULT), self.seed, self.weights)
+            run(self.material, RETINANET, self.seed, self.weights, keep=self.model)
+        model = new_model(self.material, self.material.prior(RETINANET), self.seed, self.weights)
         model.load_state_dict(load_file(self.model))
         return model.eval()
 
@@ -76,7 +75,9 @@ def recommended(bench: Bench, measured: Any = None) -> Loss:
         "schedule.epochs": epochs, "schedule.batch_size": budget.batch_size,
     }  # fmt: skip
     values = recommend.recommend(material.train, recommend.CPU, given, measured).values
-    return Loss(float(values["loss.alpha"]), float(values["loss.gamma"]))
+    return Loss(
+        *(float(values[f"loss.{name}"]) for name in ("alpha", "gamma")), box_weight=float(values["loss.box_weight"])
+    )
 
 
 def recommended_from_scores(bench: Bench) -> Loss:
@@ -98,11 +99,11 @@ def recommended_from_scores(bench: Bench) -> Loss:
         counter.add(logits, labels)
     images = len(material.samples)
     scores = counter.scores(material.train.class_names)
-    return recommended(bench, Measured("", str(material.train.path), images, scores, DEFAULT.alpha, DEFAULT.gamma))
+    return recommended(bench, Measured("", str(material.train.path), images, scores, RETINANET.alpha, RETINANET.gamma))
 
 
 ARMS: dict[str, Callable[[Bench], Loss]] = {
-    "retinanet": lambda bench: DEFAULT,
+    "retinanet": lambda bench: RETINANET,
     "ce": lambda bench: Loss(0.5, 0.0),
     "alpha_ce": lambda bench: Loss(0.75, 0.0),
     "recommend": recommended,
@@ -110,6 +111,9 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "inverse_frequency": inverse_frequency,
     "retinanet_prior_0.01": lambda bench: Loss(0.25, 2.0, prior=0.01),
     "ce_prior_0.01": lambda bench: Loss(0.5, 0.0, prior=0.01),
+    "ce_box_1": lambda bench: Loss(0.5, 0.0, box_weight=1.0),
+    "alpha_ce_box_1": lambda bench: Loss(0.75, 0.0, box_weight=1.0),
+    "inverse_frequency_box_1": lambda bench: replace(inverse_frequency(bench), box_weight=1.0),
     "effective_number": effective_number,
     "retinanet_repeat": lambda bench: Loss(0.25, 2.0, repeat_threshold=0.5),
     **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},

@@ -82,8 +82,11 @@ SUBJECTS = {
 # ------------------------------------------------------------------------------------------------------------ the order
 
 FIRST = ("retinanet", "ce")
-SECOND = ("recommend", "alpha_ce", "recommend_checkpoint", "inverse_frequency", "retinanet_prior_0.01", *COARSE)
-LAST = ("ce_prior_0.01", "effective_number", "retinanet_repeat", *GRID)
+SECOND = (
+    "recommend", "alpha_ce", "recommend_checkpoint", "inverse_frequency", "retinanet_prior_0.01", "ce_box_1",
+    "alpha_ce_box_1", *COARSE,
+)  # fmt: skip
+LAST = ("ce_prior_0.01", "inverse_frequency_box_1", "effective_number", "retinanet_repeat", *GRID)
 
 
 def plan() -> Iterator[tuple[str, str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "runs.csv"
 PROTOCOL = 1  # counted up when anything changes that decides a run's figures: rows of another protocol do not count
-SETTINGS = ("alpha", "gamma", "prior", "repeat_threshold")
+SETTINGS = ("alpha", "gamma", "prior", "box_weight", "repeat_threshold")
 FIELDS = (
     "protocol", "dataset", "arm", "seed", *SETTINGS, "steps", "cpu_seconds", "AP", "AP50", "rare_AP", "rare_AP50",
     "worst_AP", "worst_AP50", "ECE", "diverged", "classes", "commit", "machine", "when",
@@ -28,6 +28,7 @@ def settings_of(loss: Any) -> Row:
         "alpha": text(loss.alpha),
         "gamma": text(loss.gamma),
         "prior": "natural" if loss.prior is None else text(loss.prior),
+        "box_weight": "balanced" if loss.box_weight is None else text(loss.box_weight),
         "repeat_threshold": text(loss.repeat_threshold),
     }
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from focalcli import coco, evaluation
 from focalcli.anchors import AnchorSpec
-from focalcli.focal_loss import equilibrium
+from focalcli.focal_loss import equilibrium, loss_at_rest
 from focalcli.training import augment
 from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample
 from focalcli.training.model import Detector, build_model, freeze, load_weights
@@ -53,15 +53,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an arm changes. alpha, gamma: one number or K; prior None: where each class's bias rests (equilibrium).
+    """What an arm changes.
 
-    repeat_threshold: of repeat-factor sampling; 0 is a plain shuffle.
+    Attributes:
+        alpha, gamma: one number or K. prior: None is where each class's bias rests (equilibrium).
+        box_weight: of the box loss; None keeps its share in the first loss what it is with alpha 0.25 and gamma 2.
+        repeat_threshold: of repeat-factor sampling; 0 is a plain shuffle.
     """
 
     alpha: float | tuple[float, ...]
     gamma: float | tuple[float, ...]
     prior: float | None = None
+    box_weight: float | None = None
     repeat_threshold: float = 0.0
+
+
+RETINANET = Loss(0.25, 2.0)
 
 
 class Material:
@@ -77,6 +84,19 @@ class Material:
         self.samples = [pictures[Key(index, None)] for index in range(len(self.train.image_ids))]
         self.foreground = self._foreground()
         self._batches: tuple[Any, list[Batch]] = (None, [])
+
+    def box_weight(self, loss: Loss) -> float:
+        """What the box loss is multiplied by."""
+        return self._at_rest(loss) / self._at_rest(RETINANET) if loss.box_weight is None else loss.box_weight
+
+    def _at_rest(self, loss: Loss) -> float:
+        """The classification loss for each positive at rest, mean over the positives of all classes."""
+        alpha, gamma = (np.broadcast_to(value, len(self.foreground)).tolist() for value in (loss.alpha, loss.gamma))
+        each = [
+            loss_at_rest(max(f, 1e-9), alpha=a, gamma=g)
+            for f, a, g in zip(self.foreground.tolist(), alpha, gamma, strict=True)
+        ]
+        return float(np.average(each, weights=self.foreground))
 
     def _foreground(self) -> np.ndarray:
         """(K,) positive anchors of each class over all its others, as training assigns them."""
@@ -147,7 +167,7 @@ def run(material: Material, loss: Loss, seed: int, weights: str, keep: Path | No
     schedule = Schedule(
         epochs=1, lr=budget.lr, optimizer="adamw", weight_decay=budget.weight_decay, warmup_steps=budget.warmup_steps
     )
-    objective = Objective(loss.alpha, loss.gamma)
+    objective = Objective(loss.alpha, loss.gamma, box_weight=material.box_weight(loss))
     optimizer = make_optimizer(model, schedule)
     stepper = Stepper(model, optimizer, objective, device=CPU, clip_norm=budget.clip_norm)
     model.train()
