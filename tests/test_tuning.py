@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -14,17 +15,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from command import environment, mistake, process
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import draw
+from torchvision.ops import sigmoid_focal_loss
 
+from focalcli import recipe as recipes
 from focalcli.coco import load
 from focalcli.errors import FocalError
+from focalcli.focal_loss import equilibrium
 from focalcli.render.html.tuning import tuning_page
 from focalcli.render.tuning import verdict_lines
+from focalcli.work import unpack
 from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
+from focalcli.work.tuning.search import AtRest
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
 from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
 from focalcli.work.tuning.verdict import judge
@@ -100,7 +107,7 @@ def test_balanced_classes_have_no_strength_and_no_repeats_to_search(tmp_path):
     """There is no rare class to weigh."""
     space = space_of(tmp_path, {"a": 20, "b": 25})
     assert not space.strengths and space.repeats == (0.0,)
-    assert set(space.parameters(PAPER)) == {"alpha", "gamma"}
+    assert set(space.parameters(PAPER)) == {"alpha", "gamma", "box"}
 
 
 def test_a_rare_class_brings_strength_and_repeats(tmp_path):
@@ -113,10 +120,49 @@ def test_strength_one_is_inverse_frequency(tmp_path):
     """Odds alpha / (1 - alpha) times median / count: at alpha 0.5 odds are 1; the median of 100, 10 and 25 is 25, so
     odds become 0.25, 2.5 and 1 and alpha 0.2, 0.714 and 0.5."""
     space = space_of(tmp_path, {"head": 100, "tail": 10, "middle": 25})
-    keys = space.keys(Point(0.5, 1.0, strength=1.0), None)
+    keys = space.keys(Point(0.5, 1.0, strength=1.0), Still())
     assert keys["loss.alpha"] == pytest.approx({"head": 0.2, "tail": 0.714, "middle": 0.5}, abs=1e-3)
-    assert space.keys(Point(0.5, 1.0), None)["loss.alpha"] == 0.5
+    assert space.keys(Point(0.5, 1.0), Still())["loss.alpha"] == 0.5
     assert "loss.prior" not in keys
+
+
+class Still:
+    """A recipe with one prior, whose box weight is 1.5 whatever alpha and gamma."""
+
+    def priors(self, alpha, gamma):
+        return None
+
+    def box_weight(self, alpha, gamma):
+        return 1.5
+
+
+def test_a_point_names_and_multiplies_the_weight_of_the_box_loss(tmp_path):
+    """By a power of two, which Optuna knows by its exponent."""
+    space = space_of(tmp_path, {"a": 20, "b": 25})
+    point = Point(0.25, 2.0, box=4.0)
+    assert space.keys(point, Still())["loss.box_weight"] == 6.0 and "box loss times 4" in point.name
+    assert space.parameters(point)["box"] == 2 and space.parameters(PAPER)["box"] == 0
+
+
+def test_alpha_and_gamma_leave_the_balance_of_the_losses_alone(tiny):
+    """By torchvision.ops.sigmoid_focal_loss, when every anchor scores what its class's bias rests at: the box weight
+    grows as the classification loss does, and the point that is the recipe's own has the recipe's."""
+    recipe = recipes.load(tiny / "t.yaml", ["loss.box_weight=0.7", "loss.prior={red: 0.01, green: 0.01}"])
+    rest = AtRest(recipe, unpack.dataset_of(recipe, "train"))
+
+    def loudness(alpha, gamma):
+        total = 0.0
+        for name, share in rest.foreground.items():
+            p = equilibrium(share, 1.0, alpha=alpha, gamma=gamma)
+            logit = torch.full((2,), math.log(p / (1 - p)), dtype=torch.float64)
+            yes, no = sigmoid_focal_loss(logit, torch.tensor([1.0, 0.0], dtype=torch.float64), alpha, gamma).tolist()
+            total += share * yes + no
+            assert rest.priors(alpha, gamma)[name] == pytest.approx(min(max(p, 1e-4), 0.2), rel=0.06)
+        return total
+
+    assert rest.box_weight(0.5, 1.0) == pytest.approx(0.7)
+    for pair in ((0.25, 2.0), (0.75, 0.0)):
+        assert rest.box_weight(*pair) == pytest.approx(0.7 * loudness(*pair) / loudness(0.5, 1.0), rel=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------------------- the study

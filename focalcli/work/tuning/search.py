@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import numpy as np
 
 from focalcli.anchors import AnchorSpec
 from focalcli.audit.assignment import assign
+from focalcli.coco import Dataset
 from focalcli.errors import FocalError
-from focalcli.focal_loss import equilibrium
+from focalcli.focal_loss import equilibrium, loss_at_rest
 from focalcli.recipe import Recipe, as_dict
 from focalcli.training.device import gpu_count
 from focalcli.work import unpack
@@ -129,7 +130,7 @@ def tune(
         "schedule.patience": 0,
         "eval.every": every,
     }
-    rest = _resting_priors(recipe, train_set) if isinstance(as_dict(recipe)["loss"]["prior"], Mapping) else None
+    rest = AtRest(recipe, train_set)
     deadline = started + 60 * budget.minutes
     search_until = started + 60 * budget.minutes * SEARCH_SHARE
     stopped = None
@@ -220,27 +221,47 @@ def _epochs(recipe: Recipe, folder: Path, budget: Budget, device: str) -> int:
 def _own_point(recipe: Recipe) -> dict[str, float]:
     """Where the recipe lies in the space; a value for each class counts as their mean."""
     loss = as_dict(recipe)["loss"]
-
-    def number(value: Any) -> float:
-        return float(np.mean(list(value.values()))) if isinstance(value, Mapping) else float(value)
-
-    point = Point(number(loss["alpha"]), number(loss["gamma"]), 0.0, recipe.data.repeat_threshold)
-    return {name: getattr(point, name) for name in ("alpha", "gamma", "strength", "repeat_threshold")}
+    return asdict(Point(_mean(loss["alpha"]), _mean(loss["gamma"]), repeat_threshold=recipe.data.repeat_threshold))
 
 
-def _resting_priors(recipe: Recipe, train_set: Any) -> Callable[[Any, float], dict[str, float]]:
-    """(alpha, gamma) -> where each class's bias rests, with the recipe's anchors: see focal_loss.equilibrium."""
-    spec = AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios))
-    found = assign(train_set, spec, recipe.input.min_size, recipe.input.max_size).classes
-    foreground = {
-        category.name: entry.foreground or 1e-9
-        for category, entry in zip(train_set.categories, found, strict=True)
-        if entry.boxes
-    }
+def _mean(value: Any) -> float:
+    return float(np.mean(list(value.values()))) if isinstance(value, Mapping) else float(value)
 
-    def rest(alpha: Any, gamma: float) -> dict[str, float]:
-        own = alpha if isinstance(alpha, Mapping) else dict.fromkeys(foreground, alpha)
-        rests = {k: equilibrium(max(f, 1e-9), 1.0, alpha=own[k], gamma=gamma) for k, f in foreground.items()}
+
+class AtRest:
+    """What follows from alpha and gamma when each class's bias is at rest, with the recipe's anchors.
+
+    See focal_loss.equilibrium and loss_at_rest.
+    """
+
+    def __init__(self, recipe: Recipe, train_set: Dataset) -> None:
+        spec = AnchorSpec(tuple(recipe.anchors.sizes), tuple(recipe.anchors.ratios))
+        found = assign(train_set, spec, recipe.input.min_size, recipe.input.max_size).classes
+        self.foreground = {
+            category.name: entry.foreground or 1e-9
+            for category, entry in zip(train_set.categories, found, strict=True)
+            if entry.boxes
+        }
+        self.loss = as_dict(recipe)["loss"]
+
+    def priors(self, alpha: Any, gamma: float) -> dict[str, float] | None:
+        """The prior of each class; None where the recipe has one number, which stays."""
+        if not isinstance(self.loss["prior"], Mapping):
+            return None
+        rests = {name: equilibrium(share, 1.0, alpha=a, gamma=g) for name, share, a, g in self._by_class(alpha, gamma)}
         return {name: float(f"{min(max(p, 1e-4), 0.2):.2g}") for name, p in rests.items()}
 
-    return rest
+    def box_weight(self, alpha: Any, gamma: Any) -> float:
+        """The box weight with which the two losses begin as the recipe's do."""
+        own = self._loudness(self.loss["alpha"], self.loss["gamma"])
+        return self.loss["box_weight"] * self._loudness(alpha, gamma) / own
+
+    def _loudness(self, alpha: Any, gamma: Any) -> float:
+        """The classification loss for each positive at rest, mean over the positives of all classes."""
+        each = [loss_at_rest(share, alpha=a, gamma=g) for _, share, a, g in self._by_class(alpha, gamma)]
+        return float(np.average(each, weights=list(self.foreground.values())))
+
+    def _by_class(self, alpha: Any, gamma: Any) -> Iterator[tuple[str, float, float, float]]:
+        for name, share in self.foreground.items():
+            a, g = (value[name] if isinstance(value, Mapping) else value for value in (alpha, gamma))
+            yield name, share, a, g

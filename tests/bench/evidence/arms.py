@@ -27,6 +27,7 @@ GRID = {f"grid {alpha:g} {gamma:g}": Loss(alpha, gamma) for alpha in ALPHAS for 
 COARSE = tuple(
     f"grid {alpha:g} {gamma:g}" for i, alpha in enumerate(ALPHAS) for j, gamma in enumerate(GAMMAS) if (i + j) % 2 == 0
 )
+BOX_WEIGHTS = (0.25, 0.5, 2.0, 4.0)
 ALPHA_RANGE = (0.01, 0.99)
 COVERAGE = 0.999  # beta of Cui et al., who try 0.9 to 0.9999
 
@@ -116,5 +117,6 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "inverse_frequency_box_1": lambda bench: replace(inverse_frequency(bench), box_weight=1.0),
     "effective_number": effective_number,
     "retinanet_repeat": lambda bench: Loss(0.25, 2.0, repeat_threshold=0.5),
+    **{f"retinanet_box_{w:g}": (lambda bench, w=w: Loss(0.25, 2.0, box_weight=w)) for w in BOX_WEIGHTS},
     **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from arms import COARSE, GRID
+from arms import BOX_WEIGHTS, COARSE, GRID
 from families import FAMILIES, Dial
 from material import Windows, drawn, windows, write
 from trial import Budget
@@ -86,7 +86,8 @@ SECOND = (
     "recommend", "alpha_ce", "recommend_checkpoint", "inverse_frequency", "retinanet_prior_0.01", "ce_box_1",
     "alpha_ce_box_1", *COARSE,
 )  # fmt: skip
-LAST = ("ce_prior_0.01", "inverse_frequency_box_1", "effective_number", "retinanet_repeat", *GRID)
+BOX = tuple(f"retinanet_box_{weight:g}" for weight in BOX_WEIGHTS)
+LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", "effective_number", "retinanet_repeat", *GRID)
 
 
 def plan() -> Iterator[tuple[str, str, int]]:
