@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from focalcli.training.model import BACKBONES, build_model
+from focalcli.training.model import BACKBONES, build_model, place
 from focalcli.training.norms import FoldedConv, FrozenBatchNorm2d, GroupNorm, fold
 from focalcli.training.winograd import Conv3x3
 
@@ -73,6 +73,19 @@ def test_fixed_statistics_inside_the_convolutions_change_nothing(backbone):
     norms = [m for m in body.modules() if isinstance(m, FrozenBatchNorm2d)]
     plain_3x3 = sum(isinstance(m, Conv3x3) for m in body.modules())
     assert sum(norm.folded for norm in norms) == len(norms) - plain_3x3 > 0
+
+
+def test_away_from_the_cpu_every_fixed_norm_is_folded():
+    """torch's convolution and torchvision's norm, for one that would go Winograd's way; on the meta device all are."""
+    network = nn.Sequential(Conv3x3.of(nn.Conv2d(96, 96, 3, padding=1, bias=False)), FrozenBatchNorm2d(96))
+    network[1].running_mean.uniform_()
+    x = torch.rand(1, 96, 12, 9)
+    wanted = network[1](nn.functional.conv2d(x, network[0].weight, padding=1))
+    fold(network, (Conv3x3,))
+    torch.testing.assert_close(network(x), wanted)
+    model = build_model(backbone="resnet18", num_classes=1, anchors_per_cell=1, width=8, frozen_batch_norm=True)
+    place(model, torch.device("meta"))
+    assert all(norm.folded for norm in model.modules() if isinstance(norm, FrozenBatchNorm2d))
 
 
 def test_a_copy_and_a_later_state_are_folded_as_they_are():

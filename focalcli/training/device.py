@@ -57,7 +57,7 @@ def gpu_count() -> int:
 
 def device_name(device: torch.device) -> str:
     if device.type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     return f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.machine()}"
 
 
@@ -70,8 +70,9 @@ def out_of_memory_said(images: torch.Tensor, hint: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # the CPU's allocator raises a plain RuntimeError
-        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)):
+    except (MemoryError, RuntimeError) as error:  # the CPU's allocator and CUDA's libraries raise a plain RuntimeError
+        said = any(words in str(error) for words in ("allocate memory", "out of memory", "ALLOC_FAILED"))
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or said):
             raise
         count, _, height, width = images.shape
         what = f"{count} picture{'s' * (count > 1)} of {width} x {height} px"

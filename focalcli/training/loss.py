@@ -46,10 +46,17 @@ def _per_class(value: Any, logits: Tensor) -> Any:
     """A plain number where one serves all classes (a scalar power is several times cheaper), else a (K,) tensor."""
     if isinstance(value, (int, float)):
         return float(value)
-    values = [float(v) for v in value]
+    values = tuple(float(v) for v in value)
     if len(set(values)) == 1:
         return values[0]
-    return torch.tensor(values, dtype=_compute_type(logits), device=logits.device)
+    return _tensor_of(values, _compute_type(logits), logits.device)
+
+
+@functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _tensor_of(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(K,), made once: a GPU would wait in every step for a copy of it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _compute_type(logits: Tensor) -> torch.dtype:

@@ -61,6 +61,9 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = nn.ModuleDict({"classification_head": classification, "regression_head": regression})
+        # where the pictures are, or every batch would wait for their copy; not part of the state, as in torchvision
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor, anchors: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(N, 3, H, W) uint8 or float in 0..255 -> (N, A, K) logits and (N, A, 4) deltas.
@@ -72,9 +75,7 @@ class Detector(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """P3 to P7, each (N, width, h, w), of (N, 3, H, W) uint8 or float in 0..255."""
-        mean = torch.tensor(IMAGE_MEAN, device=images.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(IMAGE_STD, device=images.device).view(1, 3, 1, 1) * 255
-        x = ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+        x = ((images.float() - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return list(self.backbone(x).values())
 
     def logits(self, levels: Sequence[Tensor]) -> Tensor:
@@ -132,6 +133,16 @@ def build_model(
     winograd.adopt(detector)
     fold(detector)
     return detector
+
+
+def place(model: Detector, device: torch.device) -> None:
+    """Move the model, in the order of memory that convolutions are quickest in.
+
+    Away from the CPU no convolution goes Winograd's way, and those that would can take over their fixed norms as well.
+    """
+    model.to(device, memory_format=torch.channels_last)
+    if device.type != "cpu":
+        fold(model, (nn.Conv2d, winograd.Conv3x3))
 
 
 def freeze(model: Detector, backbone: str, trainable_layers: int) -> None:

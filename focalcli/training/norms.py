@@ -48,14 +48,14 @@ class FoldedConv(nn.Conv2d):
         return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), shift)
 
 
-def fold(network: nn.Module) -> None:
-    """Let every plain convolution take over the fixed norm that follows it among a module's children.
+def fold(network: nn.Module, kinds: tuple[type, ...] = (nn.Conv2d,)) -> None:
+    """Let every convolution of these kinds take over the fixed norm that follows it among a module's children.
 
     That the children of a module are called in their order holds for torchvision's backbones (tests/test_model.py).
     """
     for module in list(network.modules()):
         for (name, conv), (_, norm) in pairwise(module.named_children()):
-            if type(conv) is nn.Conv2d and conv.bias is None and isinstance(norm, FrozenBatchNorm2d):
+            if type(conv) in kinds and conv.bias is None and isinstance(norm, FrozenBatchNorm2d):
                 setattr(module, name, FoldedConv.of(conv, norm))
 
 

@@ -31,7 +31,7 @@ from focalcli.training.data import InputSize, Pictures, canvas_of, train_loader
 from focalcli.training.described import refuse_misfit
 from focalcli.training.description import Network, Setup, describe, refuse_other_run, versions
 from focalcli.training.device import autocast_type, device_name, pick_device, scaler_of
-from focalcli.training.model import Detector, build_model, freeze, load_weights
+from focalcli.training.model import Detector, build_model, freeze, load_weights, place
 from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict, predicted
 from focalcli.training.ranks import Ranks
 from focalcli.training.sampling import BatchKeys, ClassAware, Repeat, repeat_factors
@@ -84,7 +84,7 @@ def prepare(
     schedule = setup.schedule
     autocast = autocast_type(device, setup.precision)
     freeze(model, setup.network.backbone, setup.trainable_layers)
-    model.to(device, memory_format=torch.channels_last)
+    place(model, device)
     if setup.compile:
         compile_backbone(model, device)
     stepper = Stepper(
@@ -257,7 +257,7 @@ def load_trained(path: Path, device: torch.device) -> Trained:
             f"{saved.path}: its tensors or description do not fit together ({' '.join(str(error).split())[:WORDS]})",
             "the file was changed after focal wrote it; use another checkpoint of the run",
         ) from None
-    model.to(device, memory_format=torch.channels_last)
+    place(model, device)
     return Trained(model, classes, spec, size, thresholds, saved.meta, scaling)
 
 

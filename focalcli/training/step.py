@@ -58,7 +58,7 @@ def losses(
     with torch.autocast(device.type, autocast or torch.bfloat16, enabled=autocast is not None):
         logits, deltas = model(batch.images, batch.positive)
     labels = torch.full((logits.shape[0] * logits.shape[1],), BACKGROUND, device=device)
-    labels[batch.ignored] = IGNORE
+    labels.index_fill_(0, batch.ignored, IGNORE)  # a plain assignment copies the number to the GPU and waits for it
     labels[batch.positive] = batch.positive_label
     classification = focal_loss(logits.flatten(0, 1), labels, objective.alpha, objective.gamma, divisor)
     regression = box_loss(deltas, batch.positive_anchor, batch.positive_box, objective.box) / divisor
