@@ -91,18 +91,28 @@ def negative_share(positives: float, negatives: float, score: float, *, alpha: f
     return from_negatives / total if total > 0 else 0.0
 
 
-def loss_at_rest(foreground: float, *, alpha: float, gamma: float) -> float:
-    """The focal loss for each positive of a class when every anchor has the score of the bias at rest (equilibrium).
+def loss_at_rest(foreground: Any, *, alpha: Any, gamma: Any) -> float:
+    """The focal loss for each positive when every anchor has the score at which its class's bias rests (equilibrium).
 
     About what a training starts with, and so how loud it is beside the box loss: at a foreground of 1e-3 it is 0.77 for
     (0.25, 2) and 3.9 for cross-entropy, (0.5, 0); the ratio of the two is 5.1 to 5.2 from 1e-5 to 5e-3.
 
     Args:
-        foreground: positives over all other anchors of the class, > 0.
+        foreground: positives over all other anchors, > 0, of one class or (K,) of each.
+        alpha, gamma: one number, or (K,).
 
     Returns:
-        nats for each positive.
+        nats for each positive, the mean over the positives of all classes.
     """
+    shares = np.atleast_1d(np.asarray(foreground, dtype=np.float64))
+    each = [
+        _class_at_rest(f, alpha=a, gamma=g)
+        for f, a, g in zip(shares, *(np.broadcast_to(value, len(shares)) for value in (alpha, gamma)), strict=True)
+    ]
+    return float(np.average(each, weights=shares))
+
+
+def _class_at_rest(foreground: float, *, alpha: float, gamma: float) -> float:
     score = equilibrium(foreground, 1.0, alpha=alpha, gamma=gamma)
     logit = np.log(score) - np.log1p(-score)
     of_positive, of_negative = (float(focal_loss(logit, y, alpha=alpha, gamma=gamma)) for y in (True, False))

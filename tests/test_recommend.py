@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torchvision.ops import sigmoid_focal_loss
 
 from focalcli import coco, recipe
 from focalcli.anchors import AnchorSpec
 from focalcli.audit import audit
 from focalcli.errors import FocalError
+from focalcli.focal_loss import equilibrium
 from focalcli.recommend import (
     CPU,
     CPU_SCRATCH,
@@ -157,6 +162,25 @@ def test_what_the_user_decided_stays(dataset):
     result = recommend(train, CPU, given_values)
     assert {key: result.values[key] for key in given_values} == given_values
     assert recommend(train, CPU, {"loss.alpha": {"a": 0.3}}).values["loss.alpha"] == {"a": 0.3}
+
+
+def test_the_box_loss_is_made_as_loud_as_the_classification_loss(dataset):
+    """RetinaNet's pair goes with 1. Cross-entropy at rest costs the entropy of the labels for each positive, times
+    alpha; (0.25, 2) by torchvision.ops.sigmoid_focal_loss at its own rest. What the user decided stays."""
+    train = dataset([(1, 1, [10, 10, 50, 50])])
+    asked = {"loss.alpha": 0.5, "loss.gamma": 0.0}
+    result = recommend(train, CPU, asked)
+    (fit,) = result.classes
+    share = fit.foreground / (1 + fit.foreground)
+    entropy = -(share * math.log(share) + (1 - share) * math.log1p(-share))
+    p = equilibrium(fit.foreground, 1.0, alpha=0.25, gamma=2.0)
+    logit = torch.full((2,), math.log(p / (1 - p)), dtype=torch.float64)
+    yes, no = sigmoid_focal_loss(logit, torch.tensor([1.0, 0.0], dtype=torch.float64), 0.25, 2.0).tolist()
+    assert result.values["loss.box_weight"] == pytest.approx(
+        0.5 * entropy / share / (yes + no / fit.foreground), rel=0.05
+    )
+    assert recommend(train, CPU, {"loss.alpha": 0.25, "loss.gamma": 2.0}).values["loss.box_weight"] == 1.0
+    assert recommend(train, CPU, asked | {"loss.box_weight": 3.0}).values["loss.box_weight"] == 3.0
 
 
 def test_ghost_categories_get_no_advice(dataset):

@@ -71,8 +71,9 @@ def recommend(
     )
     gamma, alpha = loss.gamma_and_alpha(facts, given, measured)
     prior = loss.prior(fits, alpha.value, gamma.value, given)
+    box_weight = loss.box_weight(fits, alpha.value, gamma.value, given)
     rest = (loss.per_class_alpha(fits), schedule.repeats(train, given), epochs, size)
-    advice = (sizes, ratios, gamma, alpha, prior, *rest)
+    advice = (sizes, ratios, gamma, alpha, box_weight, prior, *rest)
     starts = prior.value if isinstance(prior.value, dict) else {}
     fits = tuple(replace(fit, prior=starts.get(fit.name, fit.prior)) for fit in fits)
     values = schedule.recipe_keys(train, hardware, advice, given)

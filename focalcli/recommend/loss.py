@@ -10,11 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from focalcli.focal_loss import equilibrium, negative_share
+from focalcli.focal_loss import equilibrium, loss_at_rest, negative_share
 from focalcli.recommend import rule
 from focalcli.recommend.advice import Advice, ClassFit
 from focalcli.recommend.measured import UNBACKED, Measured, pair_of
 
+PAPER = (0.25, 2.0)  # alpha and gamma of sec. 4.1, whose losses are added as they are: a box weight of 1
+AS_LOUD = 0.15  # a difference that nobody needs to hear of
+BALANCE_EVIDENCE = (
+    "moderate: on bccd AP 57.7 with the balance kept (one seed), 55.9 to 56.5 with a box weight of 1 (three); see "
+    "tests/bench/evidence for short trainings"
+)
 BY_CLASS_RATIO = 100.0  # head : tail of positives from which the per-class settings are worth a trial
 
 
@@ -94,6 +100,19 @@ def prior(fits: tuple[ClassFit, ...], alpha: float, gamma: float, given: Mapping
     }
     source = "Lin et al. 2017, sec. 3.3 and 4.1 (pi); equilibrium of the bias, focal_loss.equilibrium"
     return Advice("loss.prior", value, reason, figures, source, "high: it follows from the loss and the counts")
+
+
+def box_weight(fits: tuple[ClassFit, ...], alpha: float, gamma: float, given: Mapping[str, Any]) -> Advice:
+    """What leaves the two losses the balance with which RetinaNet's own pair begins."""
+    shares = [max(fit.foreground, 1e-9) for fit in fits]
+    times = loss_at_rest(shares, alpha=alpha, gamma=gamma) / loss_at_rest(shares, alpha=PAPER[0], gamma=PAPER[1])
+    value = 1.0 if abs(times - 1) < AS_LOUD else float(f"{times:.2g}")
+    reason = f"the classification loss begins {times:.2g} times as loud as with RetinaNet's alpha 0.25 and gamma 2"
+    reason += "" if value == 1 else "; the box loss is made so too: that balance moves AP more than alpha and gamma do"
+    source = "each class's bias at rest, focal_loss.loss_at_rest"
+    value = given.get("loss.box_weight", value)
+    reason = _asked("loss.box_weight", reason, given)
+    return Advice("loss.box_weight", value, reason, {"loudness": times}, source, BALANCE_EVIDENCE)
 
 
 def per_class_alpha(fits: tuple[ClassFit, ...]) -> Advice:

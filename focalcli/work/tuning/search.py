@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -248,20 +248,23 @@ class AtRest:
         """The prior of each class; None where the recipe has one number, which stays."""
         if not isinstance(self.loss["prior"], Mapping):
             return None
-        rests = {name: equilibrium(share, 1.0, alpha=a, gamma=g) for name, share, a, g in self._by_class(alpha, gamma)}
+        alphas = np.broadcast_to(self._each(alpha), len(self.foreground)).tolist()
+        rests = {
+            name: equilibrium(share, 1.0, alpha=a, gamma=gamma)
+            for (name, share), a in zip(self.foreground.items(), alphas, strict=True)
+        }
         return {name: float(f"{min(max(p, 1e-4), 0.2):.2g}") for name, p in rests.items()}
 
     def box_weight(self, alpha: Any, gamma: Any) -> float:
         """The box weight with which the two losses begin as the recipe's do."""
-        own = self._loudness(self.loss["alpha"], self.loss["gamma"])
-        return self.loss["box_weight"] * self._loudness(alpha, gamma) / own
+        own, new = (
+            loss_at_rest(list(self.foreground.values()), alpha=self._each(a), gamma=self._each(g))
+            for a, g in ((self.loss["alpha"], self.loss["gamma"]), (alpha, gamma))
+        )
+        return self.loss["box_weight"] * new / own
 
-    def _loudness(self, alpha: Any, gamma: Any) -> float:
-        """The classification loss for each positive at rest, mean over the positives of all classes."""
-        each = [loss_at_rest(share, alpha=a, gamma=g) for _, share, a, g in self._by_class(alpha, gamma)]
-        return float(np.average(each, weights=list(self.foreground.values())))
-
-    def _by_class(self, alpha: Any, gamma: Any) -> Iterator[tuple[str, float, float, float]]:
-        for name, share in self.foreground.items():
-            a, g = (value[name] if isinstance(value, Mapping) else value for value in (alpha, gamma))
-            yield name, share, a, g
+    def _each(self, value: Any) -> Any:
+        """(K,) of a mapping of classes; one number stays one."""
+        if not isinstance(value, Mapping):
+            return value
+        return [value.get(name, value.get("default")) for name in self.foreground]

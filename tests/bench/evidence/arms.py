@@ -29,6 +29,7 @@ COARSE = tuple(
 )
 BOX_WEIGHTS = (0.25, 0.5, 2.0, 4.0)
 ALPHA_RANGE = (0.01, 0.99)
+REPEAT = 0.5  # threshold of repeat-factor sampling: classes on fewer than half of the pictures
 COVERAGE = 0.999  # beta of Cui et al., who try 0.9 to 0.9999
 
 
@@ -60,6 +61,13 @@ def effective_number(bench: Bench) -> Loss:
     """alpha of each class in proportion to (1 - b) / (1 - b^n), their mean RetinaNet's 0.25, gamma 2."""
     weight = (1 - COVERAGE) / (1 - COVERAGE ** np.maximum(1, bench.material.train.objects_per_class))
     return Loss(_alphas(0.25 * weight / weight.mean()), 2.0)
+
+
+def by_strength(bench: Bench, strength: float) -> Loss:
+    """(0.25, 2) with the odds alpha / (1 - alpha) of each class times (median count / count)^strength: focal tune's."""
+    counts = np.maximum(1, bench.material.train.objects_per_class)
+    odds = RETINANET.alpha / (1 - RETINANET.alpha) * (np.median(counts) / counts) ** strength
+    return replace(RETINANET, alpha=_alphas(odds / (1 + odds)))
 
 
 def _alphas(values: np.ndarray) -> tuple[float, ...]:
@@ -116,7 +124,11 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "alpha_ce_box_1": lambda bench: Loss(0.75, 0.0, box_weight=1.0),
     "inverse_frequency_box_1": lambda bench: replace(inverse_frequency(bench), box_weight=1.0),
     "effective_number": effective_number,
-    "retinanet_repeat": lambda bench: Loss(0.25, 2.0, repeat_threshold=0.5),
+    "retinanet_repeat": lambda bench: replace(RETINANET, repeat_threshold=REPEAT),
+    "strength_0.5": lambda bench: by_strength(bench, 0.5),
+    "strength_1": lambda bench: by_strength(bench, 1.0),
+    "repeat_strength_0.5": lambda bench: replace(by_strength(bench, 0.5), repeat_threshold=REPEAT),
+    "repeat_strength_1": lambda bench: replace(by_strength(bench, 1.0), repeat_threshold=REPEAT),
     **{f"retinanet_box_{w:g}": (lambda bench, w=w: Loss(0.25, 2.0, box_weight=w)) for w in BOX_WEIGHTS},
     **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},
 }

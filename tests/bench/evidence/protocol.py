@@ -83,17 +83,18 @@ SUBJECTS = {
 
 FIRST = ("retinanet", "ce")
 SECOND = (
-    "recommend", "alpha_ce", "recommend_checkpoint", "inverse_frequency", "retinanet_prior_0.01", "ce_box_1",
+    "recommend", "strength_1", "strength_0.5", "retinanet_repeat", "repeat_strength_0.5", "repeat_strength_1",
+    "inverse_frequency", "effective_number", "recommend_checkpoint", "alpha_ce", "retinanet_prior_0.01", "ce_box_1",
     "alpha_ce_box_1", *COARSE,
 )  # fmt: skip
 BOX = tuple(f"retinanet_box_{weight:g}" for weight in BOX_WEIGHTS)
-LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", "effective_number", "retinanet_repeat", *GRID)
+LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", *GRID)
 
 
 def plan() -> Iterator[tuple[str, str, int]]:
     """(dataset, arm, seed) of every run, the most telling first; an arm whose loss another one had costs nothing.
 
-    The last stage, the other half of the grid and the arms beyond one alpha, is for seed 0 alone.
+    The last stage, other box weights and the other half of the grid, is for seed 0 alone.
     """
     for seed in (0, 1):
         for arm in FIRST:

@@ -87,16 +87,13 @@ class Material:
 
     def box_weight(self, loss: Loss) -> float:
         """What the box loss is multiplied by."""
-        return self._at_rest(loss) / self._at_rest(RETINANET) if loss.box_weight is None else loss.box_weight
-
-    def _at_rest(self, loss: Loss) -> float:
-        """The classification loss for each positive at rest, mean over the positives of all classes."""
-        alpha, gamma = (np.broadcast_to(value, len(self.foreground)).tolist() for value in (loss.alpha, loss.gamma))
-        each = [
-            loss_at_rest(max(f, 1e-9), alpha=a, gamma=g)
-            for f, a, g in zip(self.foreground.tolist(), alpha, gamma, strict=True)
-        ]
-        return float(np.average(each, weights=self.foreground))
+        if loss.box_weight is not None:
+            return loss.box_weight
+        own, theirs = (
+            loss_at_rest(np.maximum(self.foreground, 1e-9), alpha=each.alpha, gamma=each.gamma)
+            for each in (loss, RETINANET)
+        )
+        return own / theirs
 
     def _foreground(self) -> np.ndarray:
         """(K,) positive anchors of each class over all its others, as training assigns them."""
