@@ -14,9 +14,10 @@ from test_data import SIZE, dataset_of
 from torchvision.transforms.v2 import functional
 
 from focalcli.anchors import AnchorSpec
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training.augment import Augment, Draw, draw, flipped, inside, recoloured
 from focalcli.training.data import Collate, Pictures, canvas_of, pad, target_wh
-from focalcli.training.sampling import BatchKeys, ClassAware, Key, Repeat, repeat_factors
+from focalcli.training.sampling import BatchKeys, ClassAware, Key, Repeat
 
 BOTH = np.array([0, 1])
 PLAIN = Augment(flip=0.0, scale=(1.0, 1.0))

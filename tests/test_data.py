@@ -20,9 +20,10 @@ from torch import nn
 from focalcli import coco
 from focalcli.anchors import AnchorSpec
 from focalcli.errors import FocalError
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training.augment import Augment
 from focalcli.training.data import Collate, InputSize, Pictures, Sample, batches, pad, read_image, train_loader
-from focalcli.training.sampling import BatchKeys, Repeat, repeat_factors
+from focalcli.training.sampling import BatchKeys, Repeat
 from focalcli.training.step import Objective, losses
 
 SIZE = InputSize(64, 128)

@@ -23,7 +23,6 @@ from focalcli.recommend import (
     Facts,
     alpha_for,
     anchoring,
-    gamma_for,
     hardware_for,
     recipe_values,
     recommend,
@@ -47,40 +46,62 @@ def dataset(write_coco):
     return make
 
 
-def test_cocos_scarcity_gets_the_papers_gamma_and_alpha():
-    """Lin et al. 2017, table 1b and sec. 3.3: gamma 2 and alpha 0.25 where a class owns 1e-5 of the anchors."""
-    assert gamma_for(1e-5) == 2.0
-    assert alpha_for(2.0) == 0.25
-
-
 @pytest.mark.parametrize(("gamma", "alpha"), [(0, 0.75), (0.2, 0.75), (0.5, 0.5), (1, 0.25), (2, 0.25), (5, 0.25)])
 def test_alpha_is_table_1b_at_its_rows(gamma, alpha):
     """Lin et al. 2017, table 1b."""
     assert alpha_for(gamma) == alpha
 
 
-def test_the_rule_stands_alone():
-    """Issue 6: what evidence may replace takes Facts and gives a pair, and COCO's facts give the paper's."""
-    facts = Facts(foreground=(1e-5,) * 80, objects=(10_000,) * 80, images=118_000, steps=90_000)
-    assert rule.alpha_and_gamma(facts) == (0.25, 2.0)
+def test_even_classes_get_retinanets_pair():
+    """Lin et al. 2017, sec. 4.1; there is nothing to weigh and nothing to repeat."""
+    facts = Facts((120, 100, 90))
+    assert rule.gamma_and_alpha(facts) == (2.0, 0.25)
+    assert rule.repeat_threshold(facts) == 0.0
+
+
+def test_a_rare_class_gets_odds_of_its_own_and_its_pictures_are_repeated():
+    """By hand: the median of 100, 10 and 25 is 25, and odds of 1 to 3 times 0.5, 1.5811 and 1 are 0.16667, 0.52705 and
+    0.33333, so alpha is 0.143, 0.345 and 0.25."""
+    facts = Facts((100, 10, 25))
+    assert rule.gamma_and_alpha(facts) == (2.0, [0.143, 0.345, 0.25])
+    assert rule.repeat_threshold(facts) == 0.5
 
 
 @settings(max_examples=40)
-@given(st.floats(1e-7, 0.2), st.floats(1e-7, 0.2))
-def test_more_background_never_means_less_focus(a, b):
-    """Sec. 3: focusing is there against the background, so gamma does not fall as the foreground gets scarcer."""
-    few, many = sorted((a, b))
-    assert gamma_for(few) >= gamma_for(many)
-    assert alpha_for(gamma_for(few)) <= alpha_for(gamma_for(many))
+@given(st.lists(st.integers(1, 100_000), min_size=2, max_size=6))
+def test_the_rarer_class_never_has_the_smaller_alpha(objects):
+    """And all of them stay weights."""
+    _, alpha = rule.gamma_and_alpha(Facts(tuple(objects)))
+    if isinstance(alpha, list):
+        rarest_first = [a for _, a in sorted(zip(objects, alpha, strict=True))]
+        assert rarest_first == sorted(rarest_first, reverse=True)
+        assert all(0 < a < 1 for a in alpha)
+    else:
+        assert max(objects) < 3 * min(objects)
+
+
+def test_repeats_make_an_epoch_longer_and_the_training_no_longer(dataset):
+    """Gupta et al. 2019, sec. 4.2: 2 of 200 pictures hold the rare class, sqrt(0.5 / 0.01) = 7.07 showings each."""
+    boxes = [(i, 1, [10, 10, 50, 50]) for i in range(1, 201)] + [(i, 2, [100, 100, 50, 50]) for i in (1, 2)]
+    train = dataset(boxes, n_images=200)
+    with_repeats, without = recommend(train, CPU), recommend(train, CPU, {"data.repeat_threshold": 0.0})
+    assert with_repeats.values["data.repeat_threshold"] == 0.5
+    assert of(with_repeats, "schedule.epochs").figures["steps"] == pytest.approx(
+        with_repeats.values["schedule.epochs"] * (198 + 2 * 7.07) / with_repeats.values["schedule.batch_size"], rel=0.02
+    )
+    assert with_repeats.values["schedule.epochs"] <= without.values["schedule.epochs"]
 
 
 def test_priors_rest_where_the_small_p_formula_says(dataset):
-    """Issue 1: alpha n = (1 - alpha) N (1 + gamma) p^(gamma + 1); holds to a few percent for p below 0.01."""
-    boxes = [(1, 1, [10 + i, 20, 40, 40]) for i in range(3)] + [(2, 2, [50, 60, 30, 30])]
+    """Issue 1: alpha n = (1 - alpha) N (1 + gamma) p^(gamma + 1), with the alpha of each class; holds to a few percent
+    for p below 0.01."""
+    boxes = [(1, 1, [10 + i, 20, 40, 40]) for i in range(4)] + [(2, 2, [50, 60, 30, 30])]
     train = dataset(boxes, names=("many", "few"), n_images=30)
     result = recommend(train, CPU)
-    alpha, gamma = result.values["loss.alpha"], result.values["loss.gamma"]
+    alphas, gamma = result.values["loss.alpha"], result.values["loss.gamma"]
+    assert alphas["few"] > alphas["many"]
     for fit in result.classes:
+        alpha = alphas[fit.name]
         closed = (alpha * fit.foreground / ((1 - alpha) * (1 + gamma))) ** (1 / (1 + gamma))
         assert fit.prior == pytest.approx(closed, rel=0.1)
 
@@ -221,4 +242,5 @@ def test_every_recommendation_is_a_valid_recipe(dataset, boxes):
     values = recipe_values(recommend(train, CPU), "any", {"path": "somewhere"})
     loaded = recipe.from_dict(values)
     assert recipe.as_dict(loaded)["anchors"]["sizes"] == list(values["anchors"]["sizes"])
-    assert 0 < loaded.loss.alpha < 1
+    alpha = loaded.loss.alpha
+    assert all(0 < a < 1 for a in (alpha.values() if isinstance(alpha, dict) else [alpha]))

@@ -20,7 +20,7 @@ from focalcli.recommend.advice import Advice, ClassFit, Recommendation, recipe_v
 from focalcli.recommend.boxes import at_network_size
 from focalcli.recommend.hardware import CPU, CPU_SCRATCH, GPU, GPU_SCRATCH, Hardware, hardware_for
 from focalcli.recommend.measured import Measured, Scores
-from focalcli.recommend.rule import PAPER_PRIOR, Facts, alpha_for, gamma_for
+from focalcli.recommend.rule import PAPER_PRIOR, Facts, alpha_for
 
 __all__ = [
     "CPU",
@@ -35,7 +35,6 @@ __all__ = [
     "Recommendation",
     "Scores",
     "alpha_for",
-    "gamma_for",
     "hardware_for",
     "recipe_values",
     "recommend",
@@ -62,18 +61,13 @@ def recommend(
     more = anchoring.larger_input(train, size, sizes.figures["reached_class_mean"])
     size = replace(size, reason=size.reason + more)
     fits = anchoring.class_fits(boxes, AnchorSpec(sizes.value, ratios.value), train.class_names, PAPER_PRIOR)
-    epochs = schedule.epochs(train, hardware, given)
-    facts = Facts(
-        foreground=tuple(fit.foreground for fit in fits),
-        objects=tuple(fit.objects for fit in fits),
-        images=len(train.image_ids),
-        steps=epochs.figures["steps"],
-    )
-    gamma, alpha = loss.gamma_and_alpha(facts, given, measured)
-    prior = loss.prior(fits, alpha.value, gamma.value, given)
-    box_weight = loss.box_weight(fits, alpha.value, gamma.value, given)
-    rest = (loss.per_class_alpha(fits), schedule.repeats(train, given), epochs, size)
-    advice = (sizes, ratios, gamma, alpha, box_weight, prior, *rest)
+    facts = Facts(tuple(fit.objects for fit in fits))
+    repeats = schedule.repeats(train, facts, given)
+    epochs = schedule.epochs(train, hardware, given | {"data.repeat_threshold": repeats.value})
+    gamma, alpha = loss.gamma_and_alpha(facts, [fit.name for fit in fits], given, measured)
+    of_loss = alpha.value, given.get("loss.gamma", gamma.value), given
+    prior, box_weight = loss.prior(fits, *of_loss), loss.box_weight(fits, *of_loss)
+    advice = (sizes, ratios, gamma, alpha, box_weight, prior, repeats, epochs, size)
     starts = prior.value if isinstance(prior.value, dict) else {}
     fits = tuple(replace(fit, prior=starts.get(fit.name, fit.prior)) for fit in fits)
     values = schedule.recipe_keys(train, hardware, advice, given)

@@ -77,6 +77,26 @@ def equilibrium_weights(foreground: Sequence[float]) -> Floats:
     return np.exp(logs - logs.mean())
 
 
+def repeat_factors(dataset: Dataset, threshold: float, power: float = 0.5) -> np.ndarray:
+    """(I,) how often each picture is shown in an epoch: max over its classes of max(1, (threshold / f_c)^power).
+
+    f_c is the share of pictures that hold class c; power 0.5 is LVIS's square root. Threshold 0: all 1.
+    """
+    factors = np.ones(len(dataset.image_ids))
+    if threshold > 0:
+        share = dataset.images_per_class / max(1, len(dataset.image_ids))
+        per_class = np.maximum(1.0, (threshold / np.maximum(share, 1e-12)) ** power)
+        keep = ~dataset.iscrowd
+        np.maximum.at(factors, dataset.box_image[keep], per_class[dataset.box_label[keep]])
+    return factors
+
+
+def frequency_weights(objects: Sequence[int], power: float) -> Floats:
+    """(K,) (median count / count)^power: 0 treats all classes alike, 1 is inverse frequency."""
+    counts = np.maximum(1, np.asarray(objects, dtype=np.float64))
+    return (np.median(counts) / counts) ** power
+
+
 def gammas_by_rarity(gamma: float | Sequence[float], objects: Sequence[int], factor: float) -> list[float]:
     """(K,) gamma + factor (1 - g), where g = (n / most n)^0.5 stands for Li et al.'s ratio of gradients."""
     n = np.asarray(objects, dtype=np.float64)

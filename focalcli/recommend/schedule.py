@@ -12,10 +12,11 @@ import numpy as np
 
 from focalcli import anchors
 from focalcli.coco import Dataset
+from focalcli.recommend import rule
 from focalcli.recommend.advice import Advice
 from focalcli.recommend.hardware import Hardware
+from focalcli.recommend.per_class import repeat_factors
 
-FREQUENT_SHARE = 0.1  # images of a class on fewer than this share are repeated when classes are imbalanced
 MOST_REPEATS = 10  # of the rarest class; on LVIS, where a class has one picture of 100,000, that is Gupta's 0.001
 
 
@@ -38,30 +39,31 @@ def input_size(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> 
     return Advice("input.min_size", low, reason, figures, source, "rule of thumb")
 
 
-def repeats(train: Dataset, given: Mapping[str, Any]) -> Advice:
-    """Repeat-factor sampling where a class is on few pictures: without it the head sees it a few times an epoch."""
+def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advice:
+    """Repeat-factor sampling where classes are rare and on few pictures."""
     share = train.images_per_class[train.images_per_class > 0] / len(train.image_ids)
     rarest = float(share.min())
     power = float(given.get("data.repeat_power", 0.5))
-    wanted = min(FREQUENT_SHARE, float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}"))
-    value = float(given.get("data.repeat_threshold", wanted if rarest < FREQUENT_SHARE / 2 else 0.0))
+    wanted = min(rule.repeat_threshold(facts), float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}"))
+    value = float(given.get("data.repeat_threshold", wanted if rarest < wanted else 0.0))
     name = min((n, name) for n, name in zip(train.images_per_class.tolist(), train.class_names, strict=True) if n)[1]
     factor = max(1.0, (value / rarest) ** power)
     reason = f"{name} is on {100 * rarest:.2g} % of the pictures"
     reason += f": they are shown {factor:.1f} times an epoch" if factor > 1 else "; nothing needs repeating"
     figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
-    source = "Gupta et al. 2019, sec. 4.2"
-    return Advice("data.repeat_threshold", value, reason, figures, source, "moderate: helps long tails on LVIS")
+    return Advice("data.repeat_threshold", value, reason, figures, "Gupta et al. 2019, sec. 4.2", rule.RARE_EVIDENCE)
 
 
 def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advice:
-    """As many as show the hardware's number of pictures, within its limits."""
+    """As many as show the hardware's number of pictures, within its limits; repeats make an epoch longer."""
     count = len(train.image_ids)
+    threshold, power = given.get("data.repeat_threshold", 0.0), given.get("data.repeat_power", 0.5)
+    shown = int(repeat_factors(train, float(threshold), float(power)).sum())
     fewest, most = hardware.epochs
-    value = int(given.get("schedule.epochs", min(most, max(fewest, round(hardware.samples / count)))))
+    value = int(given.get("schedule.epochs", min(most, max(fewest, round(hardware.samples / shown)))))
     batch = int(given.get("schedule.batch_size", hardware.batch_size))
-    steps = value * max(1, count // batch)
-    reason = f"{count} pictures: {steps:,} steps of {batch}"
+    steps = value * max(1, shown // batch)
+    reason = f"{count:,} pictures{f', {shown:,} with repeats' * (shown > count)}: {steps:,} steps of {batch}"
     figures = {"images": count, "steps": steps}
     return Advice("schedule.epochs", value, reason, figures, "", "rule of thumb: watch the AP over epochs")
 
@@ -73,7 +75,7 @@ def recipe_keys(
     chosen = {entry.key: entry.value for entry in advice if " " not in entry.key}
     size = next(entry for entry in advice if entry.key == "input.min_size")
     batch = given.get("schedule.batch_size", hardware.batch_size)
-    steps = chosen["schedule.epochs"] * max(1, len(train.image_ids) // batch)
+    steps = next(entry for entry in advice if entry.key == "schedule.epochs").figures["steps"]
     values = {
         "model.backbone": hardware.backbone,
         "model.weights": hardware.weights,

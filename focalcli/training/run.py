@@ -23,6 +23,7 @@ from focalcli.coco import Category, Dataset
 from focalcli.detections import Detections
 from focalcli.errors import FocalError, nearest
 from focalcli.files import write_whole
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training import checkpoint, loop
 from focalcli.training.cache import PictureCache
 from focalcli.training.classes import labels_of, names_in_words, trained_classes
@@ -34,7 +35,7 @@ from focalcli.training.device import autocast_type, device_name, pick_device, sc
 from focalcli.training.model import Detector, build_model, freeze, load_weights, place
 from focalcli.training.predict import Abandoned, Thresholds, joined, no_detections, predict, predicted
 from focalcli.training.ranks import Ranks
-from focalcli.training.sampling import BatchKeys, ClassAware, Repeat, repeat_factors
+from focalcli.training.sampling import BatchKeys, ClassAware, Repeat
 from focalcli.training.schedule import make_optimizer
 from focalcli.training.step import Stepper
 

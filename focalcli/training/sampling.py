@@ -32,20 +32,6 @@ class Key(NamedTuple):
     canvas: tuple[int, int] = (0, 0)
 
 
-def repeat_factors(dataset: Dataset, threshold: float, power: float = 0.5) -> np.ndarray:
-    """(I,) how often each picture is shown in an epoch: max over its classes of max(1, (threshold / f_c)^power).
-
-    f_c is the share of pictures that hold class c; power 0.5 is LVIS's square root. Threshold 0: all 1.
-    """
-    factors = np.ones(len(dataset.image_ids))
-    if threshold > 0:
-        share = dataset.images_per_class / max(1, len(dataset.image_ids))
-        per_class = np.maximum(1.0, (threshold / np.maximum(share, 1e-12)) ** power)
-        keep = ~dataset.iscrowd
-        np.maximum.at(factors, dataset.box_image[keep], per_class[dataset.box_label[keep]])
-    return factors
-
-
 class Repeat:
     """Every picture floor or ceil of its factor times an epoch, the fractions by systematic sampling."""
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from trial import RETINANET, Loss, Material, new_model, run
 
 from focalcli import recommend
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
 
@@ -70,6 +71,15 @@ def by_strength(bench: Bench, strength: float) -> Loss:
     return replace(RETINANET, alpha=_alphas(odds / (1 + odds)))
 
 
+def by_shown(bench: Bench) -> Loss:
+    """Repeats, and odds by inverse frequency of the objects that an epoch then shows."""
+    train = bench.material.train
+    factors = repeat_factors(train, REPEAT)
+    shown = np.bincount(train.box_label, factors[train.box_image] * ~train.iscrowd, minlength=len(train.categories))
+    odds = RETINANET.alpha / (1 - RETINANET.alpha) * np.median(shown) / np.maximum(1, shown)
+    return replace(RETINANET, alpha=_alphas(odds / (1 + odds)), repeat_threshold=REPEAT)
+
+
 def _alphas(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(f"{alpha:.4g}") for alpha in np.clip(values, *ALPHA_RANGE))
 
@@ -84,9 +94,12 @@ def recommended(bench: Bench, measured: Any = None) -> Loss:
         "schedule.epochs": epochs, "schedule.batch_size": budget.batch_size,
     }  # fmt: skip
     values = recommend.recommend(material.train, recommend.CPU, given, measured).values
+    alpha, gamma = (values[f"loss.{name}"] for name in ("alpha", "gamma"))
+    names = material.train.class_names
     return Loss(
-        *(float(values[f"loss.{name}"]) for name in ("alpha", "gamma")), box_weight=float(values["loss.box_weight"])
-    )
+        tuple(alpha[name] for name in names) if isinstance(alpha, dict) else float(alpha), float(gamma),
+        box_weight=float(values["loss.box_weight"]), repeat_threshold=float(values["data.repeat_threshold"]),
+    )  # fmt: skip
 
 
 def recommended_from_scores(bench: Bench) -> Loss:
@@ -129,6 +142,7 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "strength_1": lambda bench: by_strength(bench, 1.0),
     "repeat_strength_0.5": lambda bench: replace(by_strength(bench, 0.5), repeat_threshold=REPEAT),
     "repeat_strength_1": lambda bench: replace(by_strength(bench, 1.0), repeat_threshold=REPEAT),
+    "repeat_shown": by_shown,
     **{f"retinanet_box_{w:g}": (lambda bench, w=w: Loss(0.25, 2.0, box_weight=w)) for w in BOX_WEIGHTS},
     **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},
 }

@@ -83,9 +83,9 @@ SUBJECTS = {
 
 FIRST = ("retinanet", "ce")
 SECOND = (
-    "recommend", "strength_1", "strength_0.5", "retinanet_repeat", "repeat_strength_0.5", "repeat_strength_1",
-    "inverse_frequency", "effective_number", "recommend_checkpoint", "alpha_ce", "retinanet_prior_0.01", "ce_box_1",
-    "alpha_ce_box_1", *COARSE,
+    "recommend", "repeat_shown", "repeat_strength_0.5", "repeat_strength_1", "retinanet_repeat", "strength_1",
+    "strength_0.5", "inverse_frequency", "effective_number", "recommend_checkpoint", "alpha_ce", "retinanet_prior_0.01",
+    "ce_box_1", "alpha_ce_box_1", *COARSE,
 )  # fmt: skip
 BOX = tuple(f"retinanet_box_{weight:g}" for weight in BOX_WEIGHTS)
 LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", *GRID)

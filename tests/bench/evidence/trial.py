@@ -22,11 +22,12 @@ from safetensors.torch import save_file
 from focalcli import coco, evaluation
 from focalcli.anchors import AnchorSpec
 from focalcli.focal_loss import equilibrium, loss_at_rest
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training import augment
 from focalcli.training.data import Batch, Collate, InputSize, Pictures, Sample
 from focalcli.training.model import Detector, build_model, freeze, load_weights
 from focalcli.training.predict import Thresholds, predict
-from focalcli.training.sampling import Key, Repeat, repeat_factors
+from focalcli.training.sampling import Key, Repeat
 from focalcli.training.schedule import Schedule, make_optimizer
 from focalcli.training.step import Objective, Stepper
 
