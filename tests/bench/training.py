@@ -273,7 +273,8 @@ class Steps:
     agreement: float
 
 
-def steps_of(file: Path, most: int | None = None) -> Steps:
+def steps_of(file: Path, most: int | None = None, *, compared: bool = True) -> Steps:
+    """compared: with the agreement, which takes memory; else it is 0."""
     dataset = coco.load(file)
     samples = step_samples(dataset, np.arange(len(dataset.categories)), most)
     batch = Collate(SPEC)(samples)
@@ -282,9 +283,12 @@ def steps_of(file: Path, most: int | None = None) -> Steps:
     images = floats(samples)
     targets = [{"boxes": torch.from_numpy(s.boxes), "labels": torch.from_numpy(s.labels)} for s in samples]
 
-    with torch.no_grad():
-        mine, found = losses_of_each_picture(model, batch), twin(images, targets)
-    theirs_first = float(found["classification"]), float(found["bbox_regression"])
+    agreement = 0.0
+    if compared:
+        with torch.no_grad():
+            mine, found = losses_of_each_picture(model, batch), twin(images, targets)
+        theirs_first = float(found["classification"]), float(found["bbox_regression"])
+        agreement = max(map(relative, mine, theirs_first))
 
     objective = Objective(0.25, 2.0)
     steppers = [torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9) for net in (model, twin)]
@@ -299,12 +303,12 @@ def steps_of(file: Path, most: int | None = None) -> Steps:
         sum(twin(images, targets).values()).backward()
         steppers[1].step()
 
-    return Steps(ours, theirs, samples, max(map(relative, mine, theirs_first)))
+    return Steps(ours, theirs, samples, agreement)
 
 
 def step_memory(way: str, file: Path) -> None:
     """Print the peak of two steps above what the process had reached with models, pictures and no gradient, in MB."""
-    step = getattr(steps_of(file), way)
+    step = getattr(steps_of(file, compared=False), way)
     held = peak_mb()
     step()
     step()
