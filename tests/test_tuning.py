@@ -113,7 +113,7 @@ def test_balanced_classes_have_no_strength_and_no_repeats_to_search(tmp_path):
 def test_a_rare_class_brings_strength_and_repeats(tmp_path):
     """10 of 110 pictures is under both thresholds."""
     space = space_of(tmp_path, {"head": 100, "tail": 10})
-    assert space.strengths and space.repeats == (0.0, 0.1, 0.3)
+    assert space.strengths and space.repeats == (0.0, 0.1, 0.5)
 
 
 def test_strength_one_is_inverse_frequency(tmp_path):

@@ -19,16 +19,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from focalcli.coco import Dataset
+from focalcli.recommend.per_class import alphas, frequency_weights
+from focalcli.recommend.rule import LEAST_IMBALANCE
 
 GAMMA = (0.0, 5.0, 0.25)  # lowest, highest, step: the range of Lin et al. 2017, table 1b
 ALPHA = (0.1, 0.9, 0.05)
 STRENGTH = (0.0, 1.0, 0.25)
 BOX_POWERS = (-2, 2)  # of two: a quarter to four times the balance of the recipe
-REPEAT_THRESHOLDS = (0.0, 0.1, 0.3)
-LEAST_IMBALANCE = 3.0  # head to tail; below it there is no rare class to weigh
+REPEAT_THRESHOLDS = (0.0, 0.1, 0.5)
 
 
 class Rest(Protocol):
@@ -125,10 +124,8 @@ class Space:
         """Dotted recipe keys of a point."""
         alpha: Any = point.alpha
         if point.strength:
-            median = float(np.median(list(self.objects.values())))
-            odds = point.alpha / (1 - point.alpha)
-            heavier = {name: odds * (median / count) ** point.strength for name, count in self.objects.items()}
-            alpha = {name: float(f"{weight / (1 + weight):.3g}") for name, weight in heavier.items()}
+            heavier = alphas(point.alpha, frequency_weights(list(self.objects.values()), point.strength))
+            alpha = {name: float(f"{value:.3g}") for name, value in zip(self.objects, heavier, strict=True)}
         priors = rest.priors(alpha, point.gamma)
         prior = {} if priors is None else {"loss.prior": dict(priors)}
         return {

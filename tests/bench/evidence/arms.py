@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from trial import RETINANET, Loss, Material, new_model, run
 
 from focalcli import recommend
-from focalcli.recommend.per_class import repeat_factors
+from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
 
@@ -66,9 +66,8 @@ def effective_number(bench: Bench) -> Loss:
 
 def by_strength(bench: Bench, strength: float) -> Loss:
     """(0.25, 2) with the odds alpha / (1 - alpha) of each class times (median count / count)^strength: focal tune's."""
-    counts = np.maximum(1, bench.material.train.objects_per_class)
-    odds = RETINANET.alpha / (1 - RETINANET.alpha) * (np.median(counts) / counts) ** strength
-    return replace(RETINANET, alpha=_alphas(odds / (1 + odds)))
+    weights = frequency_weights(bench.material.train.objects_per_class.tolist(), strength)
+    return replace(RETINANET, alpha=_alphas(np.array(alphas(RETINANET.alpha, weights))))
 
 
 def by_shown(bench: Bench) -> Loss:
@@ -76,8 +75,8 @@ def by_shown(bench: Bench) -> Loss:
     train = bench.material.train
     factors = repeat_factors(train, REPEAT)
     shown = np.bincount(train.box_label, factors[train.box_image] * ~train.iscrowd, minlength=len(train.categories))
-    odds = RETINANET.alpha / (1 - RETINANET.alpha) * np.median(shown) / np.maximum(1, shown)
-    return replace(RETINANET, alpha=_alphas(odds / (1 + odds)), repeat_threshold=REPEAT)
+    weighed = alphas(RETINANET.alpha, frequency_weights(shown.tolist(), 1.0))
+    return replace(RETINANET, alpha=_alphas(np.array(weighed)), repeat_threshold=REPEAT)
 
 
 def _alphas(values: np.ndarray) -> tuple[float, ...]:
