@@ -67,6 +67,22 @@ def test_a_rare_class_gets_odds_of_its_own_and_its_pictures_are_repeated():
     assert rule.repeat_threshold(facts) == 0.5
 
 
+def test_a_gamma_of_the_users_own_leaves_rare_classes_their_odds(dataset):
+    """Table 1b has alpha 0.5 at gamma 0.5: odds of 1, times (20 / 30)^0.5 and (20 / 10)^0.5 with a median of 20."""
+    boxes = [(1, 1, [10 + i, 10, 50, 50]) for i in range(30)] + [(2, 2, [10 + i, 10, 50, 50]) for i in range(10)]
+    result = recommend(dataset(boxes), CPU, {"loss.gamma": 0.5})
+    odds = {name: value / (1 - value) for name, value in result.values["loss.alpha"].items()}
+    assert odds == pytest.approx({"a": (20 / 30) ** 0.5, "b": 2**0.5}, rel=0.01)
+    assert of(result, "loss.gamma").confidence == "your choice"
+
+
+def test_what_is_said_of_an_alpha_of_the_users_own_is_that_it_was_asked_for(dataset):
+    """No rule and no experiment stands behind it."""
+    boxes = [(1, 1, [10 + i, 10, 50, 50]) for i in range(30)] + [(2, 2, [10, 10, 50, 50])]
+    said = of(recommend(dataset(boxes), CPU, {"loss.alpha": {"b": 0.6, "default": 0.2}}), "loss.alpha")
+    assert (said.reason, said.confidence) == ("as asked", "your choice")
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=6))
 def test_the_rarer_class_never_has_the_smaller_alpha(objects):

@@ -6,6 +6,7 @@ Sources: Lin et al. 2017, arXiv:1708.02002, table 1b, sec. 3.3 and 4.1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from focalcli.recommend import rule
 from focalcli.recommend.advice import Advice, ClassFit
 from focalcli.recommend.measured import UNBACKED, Measured, pair_of
 
+YOURS = "your choice"
 AS_LOUD = 0.15  # a difference that nobody needs to hear of
 BALANCE_EVIDENCE = (
     "moderate: on bccd (0.5, 0.5) ends at AP 57.7 with the balance kept (one seed), at 55.9 to 56.5 without (three); "
@@ -32,30 +34,31 @@ def gamma_and_alpha(
     """
     if measured is not None:
         return _from_scores(measured, given)
-    gamma, alpha = rule.gamma_and_alpha(facts)
+    chosen = one_number(given["loss.gamma"]) if "loss.gamma" in given else None
+    gamma, alpha = rule.gamma_and_alpha(facts, chosen)
+    source = "Lin et al. 2017, sec. 4.1 and table 1b"
     reason = (
         "gamma and alpha of RetinaNet: once the box loss keeps its share, no other pair did better beyond the noise"
     )
-    if "loss.gamma" in given:
-        gamma = one_number(given["loss.gamma"])
-        alpha, reason = round(rule.alpha_for(gamma), 3), "alpha goes with it as in table 1b"
-    source = "Lin et al. 2017, sec. 4.1 and table 1b"
-    gamma_advice = Advice("loss.gamma", gamma, _asked("loss.gamma", reason, given), {}, source, rule.PAIR_EVIDENCE)
-    value = dict(zip(names, alpha, strict=True)) if isinstance(alpha, list) else alpha
-    value = given.get("loss.alpha", value)
-    if isinstance(value, Mapping):
+    gamma_advice = Advice("loss.gamma", gamma, reason, {}, source, rule.PAIR_EVIDENCE)
+    if chosen is not None:
+        gamma_advice = replace(gamma_advice, reason="as asked", confidence=YOURS)
+    if "loss.alpha" in given:
+        return gamma_advice, Advice("loss.alpha", given["loss.alpha"], "as asked", {}, source, YOURS)
+    if isinstance(alpha, list):
+        value: Any = dict(zip(names, alpha, strict=True))
         rarest, commonest = (names[k] for k in (np.argmin(facts.objects), np.argmax(facts.objects)))
+        whose = "RetinaNet's" if chosen is None else "those that table 1b has for this gamma,"
         reason = (
             f"objects are {facts.imbalance:.0f} to 1 between {commonest} and {rarest}: the odds of each class are "
-            "RetinaNet's times (median count / count)^0.5, so that the rare are not drowned by the frequent"
+            f"{whose} times (median count / count)^0.5, so that the rare are not drowned by the frequent"
         )
         confidence = rule.RARE_EVIDENCE
     else:
-        reason, confidence = f"positives weigh {value:g}, negatives {1 - value:g}", rule.PAIR_EVIDENCE
-        reason += "" if facts.has_rare_classes else "; no class is rare enough for one of its own"
+        value, confidence = alpha, rule.PAIR_EVIDENCE
+        reason = f"positives weigh {value:g}, negatives {1 - value:g}; no class is rare enough for one of its own"
     figures = {"head_to_tail": facts.imbalance}
-    alpha_advice = Advice("loss.alpha", value, _asked("loss.alpha", reason, given), figures, source, confidence)
-    return gamma_advice, alpha_advice
+    return gamma_advice, Advice("loss.alpha", value, reason, figures, source, confidence)
 
 
 def _from_scores(measured: Measured, given: Mapping[str, Any]) -> tuple[Advice, Advice]:
@@ -87,7 +90,7 @@ def prior(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str
         alpha, gamma: one number, or a mapping of classes.
     """
     if "loss.prior" in given:
-        return Advice("loss.prior", given["loss.prior"], "as asked", {}, "", "your choice")
+        return Advice("loss.prior", given["loss.prior"], "as asked", {}, "", YOURS)
     pairs = list(zip(fits, of_each(fits, alpha), of_each(fits, gamma), strict=True))
     rests = {fit.name: _neat(equilibrium(max(fit.foreground, 1e-9), 1.0, alpha=a, gamma=g)) for fit, a, g in pairs}
     low, high = min(rests, key=rests.__getitem__), max(rests, key=rests.__getitem__)

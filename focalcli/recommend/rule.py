@@ -45,9 +45,13 @@ class Facts:
         return self.imbalance >= LEAST_IMBALANCE
 
 
-def gamma_and_alpha(facts: Facts) -> tuple[float, float | list[float]]:
-    """gamma, and one alpha or one for each class, in the order of facts.objects."""
-    alpha, gamma = RETINANET
+def gamma_and_alpha(facts: Facts, chosen_gamma: float | None = None) -> tuple[float, float | list[float]]:
+    """gamma, and one alpha or one for each class, in the order of facts.objects.
+
+    Args:
+        chosen_gamma: the user's; alpha then starts from the one that table 1b pairs with it.
+    """
+    alpha, gamma = RETINANET if chosen_gamma is None else (round(alpha_for(chosen_gamma), 3), chosen_gamma)
     if not facts.has_rare_classes:
         return gamma, alpha
     return gamma, [float(f"{a:.3g}") for a in alphas(alpha, frequency_weights(facts.objects, STRENGTH))]
