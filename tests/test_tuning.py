@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from command import environment, mistake, process
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +24,8 @@ from tiny_training import draw
 from torchvision.ops import sigmoid_focal_loss
 
 from focalcli import recipe as recipes
-from focalcli.coco import load
+from focalcli import recommend
+from focalcli.coco import Dataset, load
 from focalcli.errors import FocalError
 from focalcli.focal_loss import equilibrium
 from focalcli.render.html.tuning import tuning_page
@@ -31,7 +33,7 @@ from focalcli.render.tuning import verdict_lines
 from focalcli.work import unpack
 from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
-from focalcli.work.tuning.search import AtRest
+from focalcli.work.tuning.search import AtRest, _own_point
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
 from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
 from focalcli.work.tuning.verdict import judge
@@ -88,7 +90,11 @@ def test_a_winner_is_better_and_its_interval_says_so(own, other):
 
 
 def space_of(tmp_path: Path, counts: dict[str, int]) -> Space:
-    """Of a file in which each picture holds one object."""
+    return Space.of(dataset_of(tmp_path, counts))
+
+
+def dataset_of(tmp_path: Path, counts: dict[str, int]) -> Dataset:
+    """A file in which each picture holds one object."""
     categories = [{"id": i, "name": name} for i, name in enumerate(counts, start=1)]
     images, annotations = [], []
     for category in categories:
@@ -100,7 +106,7 @@ def space_of(tmp_path: Path, counts: dict[str, int]) -> Space:
             )  # fmt: skip
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return Space.of(load(file))
+    return load(file)
 
 
 def test_balanced_classes_have_no_strength_and_no_repeats_to_search(tmp_path):
@@ -136,12 +142,37 @@ class Still:
         return 1.5
 
 
+def test_a_search_on_rare_classes_begins_with_what_recommend_says(tmp_path):
+    """Its advice is a point of the space: the search starts from it, and knows a recipe that came from it."""
+    dataset = dataset_of(tmp_path, {"head": 60, "middle": 30, "tail": 6})
+    space = Space.of(dataset)
+    values = recommend.recommend(dataset, recommend.CPU, {}, None).values
+    first = space.keys(space.first_points()[0], Still())
+    for key in ("loss.alpha", "loss.gamma", "data.repeat_threshold"):
+        assert first[key] == values[key], key
+    assert space.first_points()[1:] == (PAPER, BALANCED_CE)
+
+
 def test_a_point_names_and_multiplies_the_weight_of_the_box_loss(tmp_path):
     """By a power of two, which Optuna knows by its exponent."""
     space = space_of(tmp_path, {"a": 20, "b": 25})
     point = Point(0.25, 2.0, box=4.0)
     assert space.keys(point, Still())["loss.box_weight"] == 6.0 and "box loss times 4" in point.name
     assert space.parameters(point)["box"] == 2 and space.parameters(PAPER)["box"] == 0
+
+
+def test_a_recipe_that_came_from_recommend_is_known_as_its_point(tmp_path):
+    """Else the search would train the same thing twice. The alphas are what `recommend` prints for 60, 30 and 6."""
+    train_set = dataset_of(tmp_path, {"head": 60, "middle": 30, "tail": 6})
+    space, values = Space.of(train_set), recommend.recommend(train_set, recommend.CPU, {}, None).values
+    told = yaml.safe_load(RECIPE)
+    told["loss"] = {"alpha": values["loss.alpha"], "gamma": 2.0}
+    told["data"]["repeat_threshold"] = 0.5
+    known = _own_point(recipes.from_dict(told, place="here"), space, Still())
+    assert known == space.first_points()[0] != PAPER
+    told["loss"]["gamma"] = 1.0
+    other = _own_point(recipes.from_dict(told, place="here"), space, Still())
+    assert other.gamma == 1.0 and other not in space.first_points()
 
 
 def test_alpha_and_gamma_leave_the_balance_of_the_losses_alone(tiny):

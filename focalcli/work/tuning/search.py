@@ -115,12 +115,13 @@ def tune(
         ) from None
     with alone(folder):
         epochs = _epochs(recipe, folder, budget, device)
+    rest = AtRest(recipe, train_set)
     facts = {
         "recipe": {key: value for key, value in as_dict(recipe).items() if key != "name"},
         "data": train_set.sha256,
         "metric": metric,
         "epochs": epochs,
-        "own": _own_point(recipe),
+        "own": asdict(_own_point(recipe, space, rest)),
     }
     every = math.ceil(epochs / LOOKS)
     study = Study(folder, facts, space, math.ceil(epochs / every), recipe.schedule.seed)
@@ -130,7 +131,6 @@ def tune(
         "schedule.patience": 0,
         "eval.every": every,
     }
-    rest = AtRest(recipe, train_set)
     deadline = started + 60 * budget.minutes
     search_until = started + 60 * budget.minutes * SEARCH_SHARE
     stopped = None
@@ -218,10 +218,15 @@ def _epochs(recipe: Recipe, folder: Path, budget: Budget, device: str) -> int:
     return epochs
 
 
-def _own_point(recipe: Recipe) -> dict[str, float]:
-    """Where the recipe lies in the space; a value for each class counts as their mean."""
-    loss = as_dict(recipe)["loss"]
-    return asdict(Point(_mean(loss["alpha"]), _mean(loss["gamma"]), repeat_threshold=recipe.data.repeat_threshold))
+def _own_point(recipe: Recipe, space: Space, rest: AtRest) -> Point:
+    """Where the recipe lies in the space; a value for each class counts as their mean, unless it is a known point's."""
+    values = as_dict(recipe)
+    loss, repeats = values["loss"], values["data"]["repeat_threshold"]
+    own = {"loss.alpha": loss["alpha"], "loss.gamma": loss["gamma"], "data.repeat_threshold": repeats}
+    for point in space.first_points():
+        if own.items() <= space.keys(point, rest).items():
+            return point
+    return Point(_mean(loss["alpha"]), _mean(loss["gamma"]), repeat_threshold=repeats)
 
 
 def _mean(value: Any) -> float:

@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from focalcli.coco import Dataset
+from focalcli.recommend import rule
 from focalcli.recommend.per_class import alphas, frequency_weights
-from focalcli.recommend.rule import LEAST_IMBALANCE
 
 GAMMA = (0.0, 5.0, 0.25)  # lowest, highest, step: the range of Lin et al. 2017, table 1b
 ALPHA = (0.1, 0.9, 0.05)
 STRENGTH = (0.0, 1.0, 0.25)
 BOX_POWERS = (-2, 2)  # of two: a quarter to four times the balance of the recipe
-REPEAT_THRESHOLDS = (0.0, 0.1, 0.5)
+REPEAT_THRESHOLDS = (0.0, 0.1, rule.REPEAT_THRESHOLD)
 
 
 class Rest(Protocol):
@@ -63,7 +63,7 @@ class Point:
         return ", ".join(words)
 
 
-PAPER = Point(0.25, 2.0)  # Lin et al. 2017, sec. 4.1
+PAPER = Point(*rule.RETINANET)
 BALANCED_CE = Point(0.75, 0.0)  # table 1a: the best alpha without focusing
 
 
@@ -89,9 +89,16 @@ class Space:
         }
         pictures = [int(n) for n in train_set.images_per_class if n]
         rarest = min(pictures) / max(1, len(train_set.image_ids))
-        imbalanced = max(counts.values()) / min(counts.values()) >= LEAST_IMBALANCE
+        imbalanced = max(counts.values()) / min(counts.values()) >= rule.LEAST_IMBALANCE
         repeats = tuple(t for t in REPEAT_THRESHOLDS if imbalanced and (t == 0 or rarest < t))
         return cls(counts, imbalanced, repeats or (0.0,))
+
+    def first_points(self) -> tuple[Point, ...]:
+        """What every search begins with: what `focal recommend` says, the paper's pair, and cross-entropy."""
+        if not self.strengths:
+            return PAPER, BALANCED_CE
+        recommended = replace(PAPER, strength=rule.STRENGTH, repeat_threshold=max(self.repeats))
+        return recommended, PAPER, BALANCED_CE
 
     def suggest(self, trial: Any) -> Point:
         """The next point of an Optuna trial."""

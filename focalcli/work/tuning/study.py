@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcli.errors import FocalError
-from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
+from focalcli.work.tuning.space import Point, Space
 from focalcli.work.tuning.verdict import Verdict, judge
 
 SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
@@ -129,7 +129,7 @@ class Study:
             known = self.optuna.user_attrs.get("facts")
             if known is None:
                 self.optuna.set_user_attr("facts", facts)
-                for name, point in _first_points(facts):
+                for name, point in _first_points(Point(**facts["own"]), space):
                     attrs = {"arm": name, "point": asdict(point), "seed": 0, "repeat": False}
                     self.optuna.enqueue_trial(space.parameters(point), user_attrs=attrs)
             elif known != facts:
@@ -286,10 +286,9 @@ def verdict(runs: Sequence[Run]) -> Verdict:
     return judge(own, enough)
 
 
-def _first_points(facts: dict[str, Any]) -> list[tuple[str, Point]]:
-    """What every search starts with: the recipe as it is, the paper's pair, and cross-entropy."""
-    own = Point(**facts["own"])
-    return [(OWN, own), *((point.name, point) for point in (PAPER, BALANCED_CE) if point != own)]
+def _first_points(own: Point, space: Space) -> list[tuple[str, Point]]:
+    """The recipe as it is, and what the space begins with."""
+    return [(OWN, own), *((point.name, point) for point in space.first_points() if point != own)]
 
 
 def _me() -> list[Any]:
