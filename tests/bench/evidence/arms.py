@@ -7,7 +7,7 @@ arXiv:1908.03195, sec. 4.2.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from trial import RETINANET, Loss, Material, new_model, run
+from trial import LEAST_SCORE, RETINANET, Loss, Material, new_model, run
 
-from focalcli import recommend
-from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors
+from focalcli import recipe, recommend
+from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors, varied_alpha, varied_gamma
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
+from focalcli.work import tuning
 
 ALPHAS, GAMMAS = (0.1, 0.25, 0.5, 0.75, 0.9), (0.0, 0.5, 1.0, 2.0, 5.0)
 GRID = {f"grid {alpha:g} {gamma:g}": Loss(alpha, gamma) for alpha in ALPHAS for gamma in GAMMAS}
@@ -32,6 +33,8 @@ BOX_WEIGHTS = (0.25, 0.5, 2.0, 4.0)
 ALPHA_RANGE = (0.01, 0.99)
 REPEAT = 0.5  # threshold of repeat-factor sampling: classes on fewer than half of the pictures
 COVERAGE = 0.999  # beta of Cui et al., who try 0.9 to 0.9999
+TUNE_TRIALS = 16  # of the search of an arm that tunes; the repeats of its verdict, nine whole runs, come on top
+TUNE_MINUTES = 600.0  # no limit: the trials are the budget
 
 
 @dataclass(frozen=True)
@@ -83,22 +86,78 @@ def _alphas(values: np.ndarray) -> tuple[float, ...]:
     return tuple(float(f"{alpha:.4g}") for alpha in np.clip(values, *ALPHA_RANGE))
 
 
-def recommended(bench: Bench, measured: Any = None) -> Loss:
-    """alpha and gamma of `focal recommend` for this size, these anchors and this length of training."""
+def alpha_by(bench: Bench, by: str) -> Loss:
+    """(0.25, 2) with the recipe's setting loss.alpha_by."""
+    material = bench.material
+    counts = material.train.objects_per_class.tolist()
+    varied = varied_alpha(RETINANET.alpha, by, counts, COVERAGE, lambda: np.maximum(material.foreground, 1e-9).tolist())
+    return replace(RETINANET, alpha=_alphas(np.array(varied)))
+
+
+def gamma_by_rarity(bench: Bench) -> Loss:
+    """(0.25, 2) with the recipe's setting loss.gamma_by, up to 1 more for the rarest class."""
+    gamma = varied_gamma(RETINANET.gamma, "rarity", bench.material.train.objects_per_class.tolist(), 1.0)
+    return replace(RETINANET, gamma=tuple(float(f"{each:.4g}") for each in gamma))
+
+
+def advised(bench: Bench, measured: Any = None) -> recommend.Recommendation:
+    """What `focal recommend` says for this size, these anchors and this length of training."""
     material, budget = bench.material, bench.material.budget
-    epochs = max(1, round(budget.steps * budget.batch_size / len(material.samples)))
     given = {
         "anchors.sizes": material.spec.sizes, "anchors.ratios": material.spec.ratios,
         "input.min_size": material.size.min_size, "input.max_size": material.size.max_size,
-        "schedule.epochs": epochs, "schedule.batch_size": budget.batch_size,
+        "schedule.epochs": _epochs(material), "schedule.batch_size": budget.batch_size,
     }  # fmt: skip
-    values = recommend.recommend(material.train, recommend.CPU, given, measured).values
-    alpha, gamma = (values[f"loss.{name}"] for name in ("alpha", "gamma"))
-    names = material.train.class_names
+    return recommend.recommend(material.train, recommend.CPU, given, measured)
+
+
+def recommended(bench: Bench, measured: Any = None) -> Loss:
+    """alpha, gamma, box weight and repeats of `focal recommend`."""
+    return _loss_of(advised(bench, measured).values, bench.material)
+
+
+def tuned(bench: Bench) -> Loss:
+    """What `focal tune` makes of the recommended recipe, by runs of this size and length scored on validation.
+
+    One study serves all seeds; a killed one goes on. Where it calls the difference a tie, the recipe stays.
+    """
+    material, budget = bench.material, bench.material.budget
+    folder = material.train.path.parents[1]
+    data = {"path": str(folder), "workers": 0, "vertical_flip": 0.5, "scale_jitter": [1.0, 1.0]}
+    values = recommend.recipe_values(advised(bench), folder.name, data)
+    values["model"] |= {
+        "backbone": budget.backbone, "weights": bench.weights, "trainable_layers": budget.trainable_layers,
+        "width": budget.width, "head_depth": budget.head_depth, "head_norm": "none", "batch_norm": "frozen",
+    }  # fmt: skip
+    values["schedule"] |= {
+        "base_batch": budget.batch_size, "lr": budget.lr, "weight_decay": budget.weight_decay,
+        "warmup_steps": budget.warmup_steps, "clip_norm": budget.clip_norm, "precision": "fp32",
+    }  # fmt: skip
+    values["eval"]["score_threshold"] = LEAST_SCORE
+    limits = tuning.Budget(TUNE_MINUTES, TUNE_TRIALS, _epochs(material))
+    outcome = tuning.tune(
+        recipe.from_dict(values, place=str(folder)), bench.model.parents[1] / "tune", limits,
+        device="cpu", metric="AP", told=lambda *_: None,  # a dataset may be held out
+    )  # fmt: skip
+    if outcome.stopped is not None:
+        raise KeyboardInterrupt
+    found = recipe.as_dict(outcome.recipe)
+    keys = ("loss.alpha", "loss.gamma", "loss.box_weight", "data.repeat_threshold")
+    return _loss_of({key: found[key.split(".")[0]][key.split(".")[1]] for key in keys}, material)
+
+
+def _loss_of(values: Mapping[str, Any], material: Material) -> Loss:
+    """The loss of a recipe's dotted keys."""
+    alpha, names = values["loss.alpha"], material.train.class_names
     return Loss(
-        tuple(alpha[name] for name in names) if isinstance(alpha, dict) else float(alpha), float(gamma),
+        tuple(alpha[name] for name in names) if isinstance(alpha, dict) else float(alpha), float(values["loss.gamma"]),
         box_weight=float(values["loss.box_weight"]), repeat_threshold=float(values["data.repeat_threshold"]),
     )  # fmt: skip
+
+
+def _epochs(material: Material) -> int:
+    """Of pictures as they are, that make the protocol's steps."""
+    return max(1, round(material.budget.steps * material.budget.batch_size / len(material.samples)))
 
 
 def recommended_from_scores(bench: Bench) -> Loss:
@@ -129,6 +188,7 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "alpha_ce": lambda bench: Loss(0.75, 0.0),
     "recommend": recommended,
     "recommend_checkpoint": recommended_from_scores,
+    "tune": tuned,
     "inverse_frequency": inverse_frequency,
     "retinanet_prior_0.01": lambda bench: Loss(0.25, 2.0, prior=0.01),
     "ce_prior_0.01": lambda bench: Loss(0.5, 0.0, prior=0.01),
@@ -136,6 +196,9 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "alpha_ce_box_1": lambda bench: Loss(0.75, 0.0, box_weight=1.0),
     "inverse_frequency_box_1": lambda bench: replace(inverse_frequency(bench), box_weight=1.0),
     "effective_number": effective_number,
+    "alpha_by_effective_number": lambda bench: alpha_by(bench, "effective_number"),
+    "alpha_by_equilibrium": lambda bench: alpha_by(bench, "equilibrium"),
+    "gamma_by_rarity": gamma_by_rarity,
     "retinanet_repeat": lambda bench: replace(RETINANET, repeat_threshold=REPEAT),
     "strength_0.5": lambda bench: by_strength(bench, 0.5),
     "strength_1": lambda bench: by_strength(bench, 1.0),

@@ -88,6 +88,9 @@ SECOND = (
     "ce_box_1", "alpha_ce_box_1", *COARSE,
 )  # fmt: skip
 BOX = tuple(f"retinanet_box_{weight:g}" for weight in BOX_WEIGHTS)
+TAILS = ("alpha_by_effective_number", "alpha_by_equilibrium", "gamma_by_rarity")  # the recipe's own settings
+TAILS_ON = ("bccd", "shapes-10", "shapes-100", "textures-100")
+TUNED = ("bccd", "deeppcb_600", "shapes-100", "face_mask")  # a study costs twenty runs
 LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", *GRID)
 
 
@@ -102,5 +105,9 @@ def plan() -> Iterator[tuple[str, str, int]]:
     for seed in (0, 1):
         for dataset in SUBJECTS:
             yield from ((dataset, arm, seed) for arm in SECOND)
+    for seed in (0, 1):
+        for dataset in TAILS_ON:
+            yield from ((dataset, arm, seed) for arm in TAILS)
+    yield from ((dataset, "tune", seed) for dataset in TUNED for seed in (0, 1))
     for dataset in SUBJECTS:
         yield from ((dataset, arm, 0) for arm in LAST)

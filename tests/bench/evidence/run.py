@@ -3,6 +3,7 @@
     python tests/bench/evidence/run.py --status                     # what is done, hours left
     python tests/bench/evidence/run.py --jobs 2 --minutes 120       # go on for two hours
     python tests/bench/evidence/run.py --datasets bccd --arms retinanet ce --seeds 0 1 2
+    python tests/bench/evidence/run.py --datasets bccd --arms retinanet ce --seeds 0 --steps 1600
 
 Rows that are there are not run again, so it can be killed and repeated at any time. Each job is a process with one
 thread; one driver at a time writes a CSV. An arm that comes to a loss that is done already takes over its figures.
@@ -40,8 +41,10 @@ Task = tuple[str, str, int]  # dataset, arm, seed
 
 
 @lru_cache(maxsize=1)
-def _material(dataset: str, cache: Path) -> Any:
+def _material(dataset: str, cache: Path, steps: int) -> Any:
     """A dataset of the protocol in memory; made and written to the cache where it is not there."""
+    from dataclasses import replace
+
     from protocol import BUDGET, SUBJECTS
     from trial import Material
 
@@ -53,7 +56,7 @@ def _material(dataset: str, cache: Path) -> Any:
             aside.rename(folder)
         except OSError:  # another job was faster; what it wrote is the same
             shutil.rmtree(aside)
-    return Material(folder, SUBJECTS[dataset].spec, BUDGET)
+    return Material(folder, SUBJECTS[dataset].spec, replace(BUDGET, steps=steps))
 
 
 def _end_with_driver() -> None:
@@ -68,7 +71,7 @@ def _end_with_driver() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(task: Task, cache: Path, weights: str, known: list[Row]) -> dict[str, Any]:
+def work(task: Task, cache: Path, weights: str, known: list[Row], steps: int) -> dict[str, Any]:
     """The row of one task. known: rows of its dataset and seed, whose figures serve where the loss is the same."""
     import torch
     from arms import ARMS, Bench
@@ -77,11 +80,12 @@ def work(task: Task, cache: Path, weights: str, known: list[Row]) -> dict[str, A
 
     torch.set_num_threads(1)
     dataset, arm, seed = task
-    material = _material(dataset, cache)
-    model = cache / "models" / f"{dataset}-{seed}.safetensors"
+    material = _material(dataset, cache, steps)
+    own_place = "" if steps == BUDGET.steps else f"steps-{steps}"
+    model = cache / own_place / "models" / f"{dataset}-{seed}.safetensors"
     loss = ARMS[arm](Bench(material, seed, weights, model))
     settings = settings_of(loss)
-    where = {"dataset": dataset, "arm": arm, "seed": seed, **settings, "steps": BUDGET.steps}
+    where = {"dataset": dataset, "arm": arm, "seed": seed, **settings, "steps": steps}
     for row in known:
         if all(row[name] == settings[name] for name in SETTINGS):
             return {**row, **where, "cpu_seconds": 0}
@@ -144,7 +148,7 @@ def drive(options: argparse.Namespace) -> None:
             while left and len(running) < options.jobs:
                 task = left.pop(0)
                 known = [row for row in done if (row["dataset"], int(row["seed"])) == (task[0], task[2])]
-                running[pool.submit(work, task, options.cache, options.weights, known)] = task
+                running[pool.submit(work, task, options.cache, options.weights, known, options.steps)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 task = running.pop(future)
                 count = total - len(left) - len(running)
@@ -182,7 +186,7 @@ def status(options: argparse.Namespace) -> None:
 
 def main() -> None:
     from arms import ARMS
-    from protocol import SUBJECTS
+    from protocol import BUDGET, SUBJECTS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", nargs="+", choices=list(SUBJECTS), default=list(SUBJECTS), metavar="NAME")
@@ -193,9 +197,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run the chosen arms again, for instance after a new rule")
     parser.add_argument("--status", action="store_true", help="only say what is done and what is left")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "focal-evidence")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--steps", type=int, default=BUDGET.steps, help="of a run; others than the protocol's have a CSV of their own"
+    )
+    parser.add_argument("--results", type=Path)
     parser.add_argument("--weights", default=str(WEIGHTS) if WEIGHTS.is_file() else "imagenet", help="of the backbone")
     options = parser.parse_args()
+    of_steps = RESULTS if options.steps == BUDGET.steps else RESULTS.with_name(f"steps-{options.steps}.csv")
+    options.results = options.results or of_steps
     if options.again and not options.arms:
         parser.error("--again needs --arms")
     if options.status:
