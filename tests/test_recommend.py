@@ -55,7 +55,7 @@ def test_alpha_is_table_1b_at_its_rows(gamma, alpha):
 def test_even_classes_get_retinanets_pair():
     """Lin et al. 2017, sec. 4.1; there is nothing to weigh and nothing to repeat."""
     facts = Facts((120, 100, 90))
-    assert rule.gamma_and_alpha(facts) == (2.0, 0.25)
+    assert rule.pair() == (0.25, 2.0) and rule.alpha_of_each(facts, 0.25) == 0.25
     assert rule.repeat_threshold(facts) == 0.0
 
 
@@ -63,7 +63,7 @@ def test_a_rare_class_gets_odds_of_its_own_and_its_pictures_are_repeated():
     """By hand: the median of 100, 10 and 25 is 25, and odds of 1 to 3 times 0.5, 1.5811 and 1 are 0.16667, 0.52705 and
     0.33333, so alpha is 0.143, 0.345 and 0.25."""
     facts = Facts((100, 10, 25))
-    assert rule.gamma_and_alpha(facts) == (2.0, [0.143, 0.345, 0.25])
+    assert rule.alpha_of_each(facts, 0.25) == [0.143, 0.345, 0.25]
     assert rule.repeat_threshold(facts) == 0.5
 
 
@@ -83,11 +83,23 @@ def test_what_is_said_of_an_alpha_of_the_users_own_is_that_it_was_asked_for(data
     assert (said.reason, said.confidence) == ("as asked", "your choice")
 
 
+@pytest.mark.parametrize(("key", "other"), [("loss.alpha", 0.25), ("loss.gamma", 2.0), ("loss.prior", None)])
+def test_classes_that_a_choice_leaves_out_keep_the_advice(dataset, key, other):
+    """A mapping that does not name every class, and no default, is no recipe; 25 of each class are even, so RetinaNet's
+    pair serves the other one."""
+    train = dataset([(i, 1 + i % 2, [10 + i, 10, 50, 50]) for i in range(50)], n_images=50)
+    result = recommend(train, CPU, {key: {"b": 0.4}})
+    advised = other if other is not None else recommend(train, CPU).values["loss.prior"]["a"]
+    assert result.values[key] == {"a": advised, "b": 0.4} and of(result, key).value == result.values[key]
+    with pytest.raises(FocalError, match=f"{key}: no class 'c'"):
+        recommend(train, CPU, {key: {"c": 0.4}})
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 100_000), min_size=2, max_size=6))
 def test_the_rarer_class_never_has_the_smaller_alpha(objects):
     """And all of them stay weights."""
-    _, alpha = rule.gamma_and_alpha(Facts(tuple(objects)))
+    alpha = rule.alpha_of_each(Facts(tuple(objects)), 0.25)
     if isinstance(alpha, list):
         rarest_first = [a for _, a in sorted(zip(objects, alpha, strict=True))]
         assert rarest_first == sorted(rarest_first, reverse=True)

@@ -65,7 +65,7 @@ def recommend(
     repeats = schedule.repeats(train, facts, given)
     epochs = schedule.epochs(train, hardware, given | {"data.repeat_threshold": repeats.value})
     gamma, alpha = loss.gamma_and_alpha(facts, [fit.name for fit in fits], given, measured)
-    of_loss = alpha.value, given.get("loss.gamma", gamma.value), given
+    of_loss = alpha.value, gamma.value, given
     prior, box_weight = loss.prior(fits, *of_loss), loss.box_weight(fits, *of_loss)
     advice = (sizes, ratios, gamma, alpha, box_weight, prior, repeats, epochs, size)
     starts = prior.value if isinstance(prior.value, dict) else {}

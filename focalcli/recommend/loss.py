@@ -15,6 +15,7 @@ from focalcli.focal_loss import equilibrium, loss_at_rest, negative_share
 from focalcli.recommend import rule
 from focalcli.recommend.advice import Advice, ClassFit
 from focalcli.recommend.measured import UNBACKED, Measured, pair_of
+from focalcli.recommend.per_class import by_name
 
 YOURS = "your choice"
 AS_LOUD = 0.15  # a difference that nobody needs to hear of
@@ -30,56 +31,69 @@ def gamma_and_alpha(
     """The advice for loss.gamma and loss.alpha: one number, or {class: number} where there are rare classes.
 
     Args:
-        names: of the classes, in the order of facts.objects. measured: a checkpoint's scores, which then decide.
+        names: of the classes, in the order of facts.objects. measured: a checkpoint's scores, which then decide on the
+            pair that the classes start from.
     """
-    if measured is not None:
-        return _from_scores(measured, given)
-    chosen = one_number(given["loss.gamma"]) if "loss.gamma" in given else None
-    gamma, alpha = rule.gamma_and_alpha(facts, chosen)
-    source = "Lin et al. 2017, sec. 4.1 and table 1b"
-    reason = (
-        "gamma and alpha of RetinaNet: once the box loss keeps its share, no other pair did better beyond the noise"
-    )
-    gamma_advice = Advice("loss.gamma", gamma, reason, {}, source, rule.PAIR_EVIDENCE)
-    if chosen is not None:
-        gamma_advice = replace(gamma_advice, reason="as asked", confidence=YOURS)
-    if "loss.alpha" in given:
-        return gamma_advice, Advice("loss.alpha", given["loss.alpha"], "as asked", {}, source, YOURS)
-    if isinstance(alpha, list):
-        value: Any = dict(zip(names, alpha, strict=True))
+    gamma_given = _completed(given.get("loss.gamma"), rule.RETINANET[1], names, "loss.gamma")
+    chosen = None if gamma_given is None else one_number(gamma_given)
+    gamma, alpha, source = _by_rule(chosen) if measured is None else _from_scores(measured, chosen, given)
+    of_each = rule.alpha_of_each(facts, alpha.value)
+    if isinstance(of_each, list):
         rarest, commonest = (names[k] for k in (np.argmin(facts.objects), np.argmax(facts.objects)))
-        whose = "RetinaNet's" if chosen is None else "those that table 1b has for this gamma,"
         reason = (
             f"objects are {facts.imbalance:.0f} to 1 between {commonest} and {rarest}: the odds of each class are "
-            f"{whose} times (median count / count)^0.5, so that the rare are not drowned by the frequent"
+            f"{source} times (median count / count)^0.5, so that the rare are not drowned by the frequent"
         )
-        confidence = rule.RARE_EVIDENCE
-    else:
-        value, confidence = alpha, rule.PAIR_EVIDENCE
-        reason = f"positives weigh {value:g}, negatives {1 - value:g}; no class is rare enough for one of its own"
-    figures = {"head_to_tail": facts.imbalance}
-    return gamma_advice, Advice("loss.alpha", value, reason, figures, source, confidence)
+        sure = rule.RARE_EVIDENCE
+        if measured is not None:
+            reason, sure = (
+                f"{reason}; {alpha.reason}",
+                f"of the odds: {sure}; of the measured alpha: {alpha.confidence}",
+            )
+        alpha = replace(alpha, value=dict(zip(names, of_each, strict=True)), reason=reason, confidence=sure)
+    alpha = replace(alpha, figures={**alpha.figures, "head_to_tail": facts.imbalance})
+    if gamma_given is not None:
+        gamma = replace(gamma, value=gamma_given, reason=_asked("loss.gamma", gamma.reason, given), confidence=YOURS)
+    if "loss.alpha" in given:
+        own = _completed(given["loss.alpha"], alpha.value, names, "loss.alpha")
+        kept = isinstance(own, Mapping) and own != given["loss.alpha"]
+        reason = f"as asked for {', '.join(given['loss.alpha'])}; {alpha.reason}" if kept else "as asked"
+        alpha = replace(alpha, value=own, reason=reason, confidence=YOURS)
+    return gamma, alpha
 
 
-def _from_scores(measured: Measured, given: Mapping[str, Any]) -> tuple[Advice, Advice]:
-    """What the scores of a trained model say."""
-    asked = one_number(given["loss.gamma"]) if "loss.gamma" in given else None
-    alpha, gamma = pair_of(measured, asked)
+def _by_rule(chosen: float | None) -> tuple[Advice, Advice, str]:
+    """gamma, alpha, and whose odds they are."""
+    alpha, gamma = rule.pair(chosen)
+    source = "Lin et al. 2017, sec. 4.1 and table 1b"
+    why = "gamma and alpha of RetinaNet: once the box loss keeps its share, no other pair did better beyond the noise"
+    weigh = f"positives weigh {alpha:g}, negatives {1 - alpha:g}; no class is rare enough for one of its own"
+    return (
+        Advice("loss.gamma", gamma, "" if chosen is not None else why, {}, source, rule.PAIR_EVIDENCE),
+        Advice("loss.alpha", alpha, weigh, {}, source, rule.PAIR_EVIDENCE),
+        "RetinaNet's" if chosen is None else "those that table 1b has for this gamma,",
+    )
+
+
+def _from_scores(measured: Measured, chosen: float | None, given: Mapping[str, Any]) -> tuple[Advice, Advice, str]:
+    """What the scores of a trained model say; as for `_by_rule`."""
+    alpha, gamma = pair_of(measured, chosen)
     alpha = one_number(given.get("loss.alpha", alpha))
     at, before = measured.shares(alpha, gamma), measured.shares(alpha, 0.0)
-    reason = (
+    of_gamma = (
         f"of the negatives' gradient the hardest 1 % of them carry {at.hardest_negatives_gradient:.0%} (cross-entropy: "
         f"{before.hardest_negatives_gradient:.0%}), on {measured.images:,} pictures of {measured.dataset}"
     )
     source = "the scores of the checkpoint on its anchors; Lin et al. 2017, sec. 5.1 and fig. 4"
-    gamma_advice = Advice("loss.gamma", gamma, _asked("loss.gamma", reason, given), at.to_dict(), source, UNBACKED)
-    reason = (
-        f"at gamma {gamma:g} it leaves these scores nearest to rest: negatives carry {at.negatives_gradient:.0%} of "
-        f"the gradient and {at.negatives_loss:.0%} of the loss (trained with alpha {_words(measured.alpha)}, gamma "
-        f"{_words(measured.gamma)})"
+    of_alpha = (
+        f"at gamma {gamma:g} an alpha of {alpha:g} leaves these scores nearest to rest: negatives carry "
+        f"{at.negatives_gradient:.0%} of the gradient and {at.negatives_loss:.0%} of the loss (trained with alpha "
+        f"{_words(measured.alpha)}, gamma {_words(measured.gamma)})"
     )
-    return gamma_advice, Advice(
-        "loss.alpha", alpha, _asked("loss.alpha", reason, given), at.to_dict(), source, UNBACKED
+    return (
+        Advice("loss.gamma", gamma, of_gamma, at.to_dict(), source, UNBACKED),
+        Advice("loss.alpha", alpha, of_alpha, at.to_dict(), source, UNBACKED),
+        "the measured alpha's",
     )
 
 
@@ -89,8 +103,6 @@ def prior(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str
     Args:
         alpha, gamma: one number, or a mapping of classes.
     """
-    if "loss.prior" in given:
-        return Advice("loss.prior", given["loss.prior"], "as asked", {}, "", YOURS)
     pairs = list(zip(fits, of_each(fits, alpha), of_each(fits, gamma), strict=True))
     rests = {fit.name: _neat(equilibrium(max(fit.foreground, 1e-9), 1.0, alpha=a, gamma=g)) for fit, a, g in pairs}
     low, high = min(rests, key=rests.__getitem__), max(rests, key=rests.__getitem__)
@@ -100,6 +112,9 @@ def prior(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str
     )
     total = sum(fit.foreground for fit in fits)
     figures = {"first_loss_from_negatives_at_half": negative_share(total, 1.0, 0.5, alpha=0.5, gamma=0.0)}
+    if "loss.prior" in given:
+        own = _completed(given["loss.prior"], value, list(rests), "loss.prior")
+        return Advice("loss.prior", own, "as asked", {}, "", YOURS)
     source = "Lin et al. 2017, sec. 3.3 and 4.1 (pi); equilibrium of the bias, focal_loss.equilibrium"
     return Advice("loss.prior", value, reason, figures, source, "high: it follows from the loss and the counts")
 
@@ -132,8 +147,26 @@ def one_number(value: Any) -> float:
     return float(np.mean(list(value.values()))) if isinstance(value, Mapping) else float(value)
 
 
+def _completed(own: Any, advised: Any, names: Sequence[str], key: str) -> Any:
+    """What the user gave for `key`; classes that their mapping leaves out get what is advised.
+
+    Args:
+        own: a number, a mapping of classes, or None. advised: a number, or a mapping of all of `names`.
+
+    Raises:
+        FocalError: it names a class that is not there.
+    """
+    if not isinstance(own, Mapping):
+        return own
+    if "default" not in own:
+        rest = advised if isinstance(advised, Mapping) else dict.fromkeys(names, advised)
+        own = {**{name: rest[name] for name in names}, **own}
+    by_name(own, names, key)
+    return dict(own)
+
+
 def _asked(key: str, reason: str, given: Mapping[str, Any]) -> str:
-    return f"as asked; {reason}" if key in given else reason
+    return "; ".join(filter(None, ("as asked", reason))) if key in given else reason
 
 
 def _words(value: float | tuple[float, ...]) -> str:

@@ -45,16 +45,20 @@ class Facts:
         return self.imbalance >= LEAST_IMBALANCE
 
 
-def gamma_and_alpha(facts: Facts, chosen_gamma: float | None = None) -> tuple[float, float | list[float]]:
-    """gamma, and one alpha or one for each class, in the order of facts.objects.
+def pair(chosen_gamma: float | None = None) -> tuple[float, float]:
+    """alpha and gamma of a class that is neither rare nor frequent.
 
     Args:
-        chosen_gamma: the user's; alpha then starts from the one that table 1b pairs with it.
+        chosen_gamma: the user's; alpha is then the one that table 1b pairs with it.
     """
-    alpha, gamma = RETINANET if chosen_gamma is None else (round(alpha_for(chosen_gamma), 3), chosen_gamma)
+    return RETINANET if chosen_gamma is None else (round(alpha_for(chosen_gamma), 3), chosen_gamma)
+
+
+def alpha_of_each(facts: Facts, alpha: float) -> float | list[float]:
+    """alpha as it is, or, where there are rare classes, one for each, in the order of facts.objects."""
     if not facts.has_rare_classes:
-        return gamma, alpha
-    return gamma, [float(f"{a:.3g}") for a in alphas(alpha, frequency_weights(facts.objects, STRENGTH))]
+        return alpha
+    return [float(f"{a:.3g}") for a in alphas(alpha, frequency_weights(facts.objects, STRENGTH))]
 
 
 def repeat_threshold(facts: Facts) -> float:

@@ -94,4 +94,4 @@ def recipe_keys(
         "eval.every": max(1, chosen["schedule.epochs"] // 4),
         "eval.score_threshold": 0.01,
     }
-    return {**values, **chosen, **given}
+    return {**values, **given, **chosen}
