@@ -295,8 +295,22 @@ def test_points_that_only_one_seed_has_do_not_cost_the_other_seed():
     values = {("d", f"grid {n}"): {0: 10.0 + n, 1: 10.0 + n} for n in range(12)} | {("d", "arm"): {0: 20.0, 1: 20.0}}
     assert analyse.regrets(values, "d", "arm") == (1.0, 1.0)
     assert analyse.regrets({**values, ("d", "grid 99"): {0: 99.0}}, "d", "arm") == (1.0, 1.0)
-    assert analyse.regrets({**values, ("d", "grid 0"): {0: 0.0}}, "d", "arm") == (1.0, None)  # 11 have seed 1
+    assert analyse.regrets({**values, ("d", "grid 0"): {0: 0.0}}, "d", "arm") == (1.0, 1.0)  # 11 have seed 1: it judges
+    assert analyse.regrets({**values, ("d", "grid 11"): {0: 21.0}}, "d", "arm") == (1.0, None)  # nor can it judge
     assert analyse.regrets({**values, ("d", "grid 0"): {}}, "d", "arm") is None
+
+
+def test_the_summary_is_the_mean_over_datasets_of_what_an_arm_adds():
+    """Hand-worked: +10 and +20 on bccd (mean 15), +5 on face_mask: 10 over the two; deeppcb_600 is balanced, apart."""
+    done = []
+    for dataset, arm, seed, ap in (
+        ("bccd", "retinanet", 0, 0.1), ("bccd", "retinanet", 1, 0.1), ("bccd", "ce", 0, 0.2), ("bccd", "ce", 1, 0.3),
+        ("face_mask", "retinanet", 0, 0.2), ("face_mask", "ce", 0, 0.25), ("shapes-10", "retinanet", 0, 0.6),
+    ):  # fmt: skip
+        figures = dict.fromkeys(("AP", "rare_AP", "worst_AP", "ECE"), str(ap))
+        done.append({"dataset": dataset, "arm": arm, "seed": str(seed), "diverged": "", **figures})
+    said = analyse.summary_table(done, ["retinanet", "ce"], ["bccd", "face_mask", "shapes-10"])
+    assert "| ce | 2 (3) | +10.0 | " in said and "| retinanet | 3 (4) | 30.0 | 30.0 | 30.0 | 30.0 |" in said
 
 
 def test_a_difference_of_two_standard_errors_is_more_than_noise():

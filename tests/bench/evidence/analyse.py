@@ -25,6 +25,8 @@ ROUNDS = 2000
 DEFAULT = "retinanet"
 LEARNED = 10.0
 LEAST_POINTS = 12  # of the grid, before anything is called its best
+BALANCED = ("deeppcb_600", "shapes-1", "textures-1", "glyphs-1")  # below 3:1: no class is rare
+COMMON_PAIRS = ("grid 0.5 5", "grid 0.75 2", "grid 0.25 0.5")
 Value = dict[tuple[str, str], dict[int, float]]  # (dataset, arm) -> seed -> x100
 
 
@@ -65,23 +67,28 @@ def regrets(
     """How far an arm stays behind the grid's best, by the same seeds and by others; None before enough points are done.
 
     The best of many noisy figures is too good by luck, so the first is too large. In the second the best point is
-    chosen by all seeds but one and judged by that one, each seed in turn; None with one seed.
+    chosen by other seeds and judged by one that had no say, each seed of the arm in turn; None where that cannot be. A
+    seed in which only the best points were run again judges, but does not choose.
     """
     grid = {a: seeds for (d, a), seeds in found.items() if d == dataset and a.startswith("grid ")}
     mine = found.get((dataset, arm), {})
-    common = {seed for seed in mine if sum(seed in seeds for seeds in grid.values()) >= least_points}
-    grid = {a: seeds for a, seeds in grid.items() if common <= seeds.keys()}
-    if not common or len(grid) < least_points:
+    every = {seed for seeds in grid.values() for seed in seeds}
+    choosing = {seed for seed in every if sum(seed in seeds for seeds in grid.values()) >= least_points}
+
+    def best(chosen_by: set[int]) -> tuple[float, str] | None:
+        seen = {
+            a: [seeds[s] for s in chosen_by] for a, seeds in grid.items() if chosen_by and chosen_by <= seeds.keys()
+        }
+        return max(((float(np.mean(aps)), a) for a, aps in seen.items()), default=None)
+
+    common = choosing & mine.keys()
+    top = best(common)
+    if top is None:
         return None
-    mean = {a: np.mean([seeds[s] for s in common]) for a, seeds in grid.items()}
-    same = max(mean.values()) - np.mean([mine[s] for s in common])
-    if len(common) < 2:
-        return float(same), None
-    judged = []
-    for seed in common:
-        best = max(grid, key=lambda a: np.mean([grid[a][s] for s in common - {seed}]))
-        judged.append(grid[best][seed] - mine[seed])
-    return float(same), float(np.mean(judged))
+    same = top[0] - float(np.mean([mine[s] for s in common]))
+    chosen = {seed: best(choosing - {seed}) for seed in mine}
+    judged = [grid[point[1]][s] - mine[s] for s, point in chosen.items() if point and s in grid[point[1]]]
+    return same, float(np.mean(judged)) if judged else None
 
 
 def interval(per_dataset: list[list[float]]) -> tuple[float, float, float]:
@@ -93,6 +100,12 @@ def interval(per_dataset: list[list[float]]) -> tuple[float, float, float]:
         draws.append(np.mean([np.mean(rng.choice(per_dataset[i], len(per_dataset[i]))) for i in chosen]))
     mean = float(np.mean([np.mean(group) for group in per_dataset]))
     return mean, *(float(v) for v in np.percentile(draws, (2.5, 97.5)))
+
+
+def with_interval(per_dataset: list[list[float]]) -> str:
+    """A mean difference; an interval over datasets wants at least three of them."""
+    mean, low, high = interval(per_dataset)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" if len(per_dataset) > 2 else f"{mean:+.1f}"
 
 
 def table(head: list[str], body: list[list[str]]) -> str:
@@ -147,9 +160,34 @@ def against_default(done: list[Row], metric: str, arms: list[str], datasets: lis
             pair = difference(found, dataset, arm, DEFAULT)
             cells.append(signed(pair[0], sd * (2 / pair[1]) ** 0.5) if pair else "")
             each += [[pair[0]]] if pair else []
-        mean = "{:+.1f} ({:+.1f} to {:+.1f})".format(*interval(each)) if each else ""
-        body.append([arm, *cells, mean])
+        body.append([arm, *cells, with_interval(each) if each else ""])
     return table(["arm", *datasets, "mean"], body)
+
+
+def summary_table(done: list[Row], arms: list[str], datasets: list[str]) -> str:
+    """The default's figures, and each arm minus it: mean over the datasets that the arm has, and its interval."""
+    metrics = ("AP", "rare_AP", "worst_AP", "ECE")
+    by_metric = {metric: values(done, metric) for metric in metrics}
+    body = []
+    for arm in arms:
+        each = {
+            metric: [
+                [found[d, arm][s] - found[d, DEFAULT][s] for s in found[d, arm].keys() & found[d, DEFAULT].keys()]
+                for d in datasets
+                if found.get((d, arm), {}).keys() & found.get((d, DEFAULT), {}).keys()
+            ]
+            for metric, found in by_metric.items()
+        }
+        if not each["AP"]:
+            continue
+        runs = f"{len(each['AP'])} ({sum(map(len, each['AP']))})"
+        if arm == DEFAULT:
+            means = [np.mean([np.mean(list(found[d, arm].values())) for d in datasets if (d, arm) in found])
+                     for found in by_metric.values()]  # fmt: skip
+            body.append([arm, runs, *(f"{mean:.1f}" for mean in means)])
+        else:
+            body.append([arm, runs, *(with_interval(each[metric]) for metric in metrics)])
+    return table(["arm", "datasets (runs)", "AP", "AP of the rare third", "AP of the worst class", "ECE"], body)
 
 
 def learned_table(done: list[Row]) -> str:
@@ -209,6 +247,10 @@ def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = pr
         sd, groups = noise(values(done, metric))
         say(f"\n### {title}\n\nPooled sd between seeds {sd:.2f}, from {groups} pairs of dataset and arm.\n")
         say(arms_table(done, metric, arms, datasets))
+    even = [name for name in datasets if name in BALANCED]
+    for title, chosen in (("imbalanced", [d for d in datasets if d not in even]), ("balanced", even)):
+        say(f"\n### {DEFAULT}, and each arm minus it, on the {title} datasets\n")
+        say(summary_table(done, [DEFAULT, *(a for a in arms if a != DEFAULT), *COMMON_PAIRS], chosen))
     say("\n### Regret against the best of the grid, AP\n")
     say(regret_table(done, arms, datasets))
     for metric, title in (("AP", "AP"), ("rare_AP", "AP of the rare third")):
@@ -226,6 +268,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--unseal", action="store_true", help="show the datasets that are held out too, by themselves")
+    parser.add_argument("--together", action="store_true", help="with --unseal: all datasets in one set of tables too")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     done = rows(options.results)
@@ -236,6 +279,9 @@ def main() -> None:
     if options.unseal:
         print("\n## Held out\n")
         report(done, held_out)
+        if options.together:
+            print("\n## All datasets\n")
+            report(done, open_ones + held_out)
     else:
         count = sum(row["dataset"] in held_out for row in done)
         print(f"\n{count} rows of {', '.join(held_out)} are held out; --unseal shows them once the rule is written")
