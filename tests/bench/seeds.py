@@ -1,7 +1,8 @@
 """Train a recipe with several seeds and print what came of each: the figures in the recipes' headers and in RESULTS.md.
 
     python tests/bench/seeds.py recipes/bccd.yaml 0 1 2 --runs runs/bench
-    python tests/bench/seeds.py recipes/bccd.yaml 0 1 2 --defaults      the same with RetinaNet's anchors and loss
+    python tests/bench/seeds.py recipes/bccd.yaml 0 1 2 --defaults all     RetinaNet's anchors and loss, equal length
+    python tests/bench/seeds.py recipes/bccd.yaml 0 1 2 --defaults loss    the recipe's anchors, RetinaNet's loss
 
 A run that is there already is not trained again, so the command can be stopped and repeated. Minutes are wall time from
 the first to the last line of train.log, evaluations included; AP is what `focal eval` prints for the best checkpoint.
@@ -18,12 +19,22 @@ from datetime import date, datetime
 from pathlib import Path
 
 from focalcli import recipe as recipes
+from focalcli.recommend.per_class import repeat_factors
+from focalcli.work.unpack import dataset_of
 
 # Lin et al. 2017, sec. 4 and 4.1: what torchvision's RetinaNet has, whatever the size of its pictures
-DEFAULTS = (
-    "anchors.sizes=[32,64,128,256,512]", "anchors.ratios=[0.5,1.0,2.0]",
-    "loss.alpha=0.25", "loss.gamma=2.0", "loss.prior=0.01",
+ANCHORS = ("anchors.sizes=[32,64,128,256,512]", "anchors.ratios=[0.5,1.0,2.0]")
+LOSS = (
+    "loss.alpha=0.25", "loss.gamma=2.0", "loss.prior=0.01", "loss.box_weight=1.0", "data.repeat_threshold=0.0",
 )  # fmt: skip
+DEFAULTS = {"all": ANCHORS + LOSS, "loss": LOSS}
+
+
+def defaults(recipe: Path, which: str) -> tuple[str, ...]:
+    """The keys of DEFAULTS, and so many epochs that they see as many pictures as the recipe with its repeats."""
+    said = recipes.load(recipe)
+    factors = repeat_factors(dataset_of(said, "train"), said.data.repeat_threshold, said.data.repeat_power)
+    return (*DEFAULTS[which], f"schedule.epochs={round(said.schedule.epochs * float(factors.mean()))}")
 
 
 def focal(*words: object) -> None:
@@ -35,9 +46,8 @@ def minutes(log: Path) -> float:
     return (stamps[-1] - stamps[0]).total_seconds() / 60
 
 
-def run(recipe: Path, seed: int, runs: Path, changed: tuple[str, ...] = ()) -> dict:
+def run(recipe: Path, name: str, seed: int, runs: Path, changed: tuple[str, ...]) -> dict:
     """Metrics of one seed; trains and evaluates what is not there yet."""
-    name = f"{recipes.load(recipe).name}{'-defaults' * bool(changed)}-{seed}"
     folder = runs / name
     finished = (folder / "train.log").is_file() and "next: " in (folder / "train.log").read_text()
     if not finished:
@@ -54,17 +64,21 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
-    parser.add_argument("--defaults", action="store_true", help="what a recipe is compared with: see DEFAULTS")
+    parser.add_argument("--defaults", choices=list(DEFAULTS), help="what the recipe is compared with")
     options = parser.parse_args()
-    changed = DEFAULTS if options.defaults else ()
-    results = [run(options.recipe, seed, options.runs, changed) for seed in options.seeds]
-    first = options.runs / f"{recipes.load(options.recipe).name}{'-defaults' * options.defaults}-{options.seeds[0]}"
+    changed = defaults(options.recipe, options.defaults) if options.defaults else ()
+    kind = f"-{options.defaults}-defaults" if options.defaults else ""
+    names = [f"{recipes.load(options.recipe).name}{kind}-{seed}" for seed in options.seeds]
+    results = [
+        run(options.recipe, name, seed, options.runs, changed) for name, seed in zip(names, options.seeds, strict=True)
+    ]
+    first = options.runs / names[0]
     env = json.loads((first / "env.json").read_text())
     where = f"{env['device']}, torch {env['torch']}, Python {platform.python_version()}"
     print(f"{options.recipe}{' with ' * bool(changed)}{' '.join(changed)}, {date.today()}, {where}\n")
-    names = [entry["name"] for entry in results[0]["classes"]]
-    print("| seed | minutes | AP | AP50 | " + " | ".join(f"{name} AP50" for name in names) + " |")
-    print("|---|---|---|---|" + "---|" * len(names))
+    classes = [entry["name"] for entry in results[0]["classes"]]
+    print("| seed | minutes | AP | AP50 | " + " | ".join(f"{name} AP50" for name in classes) + " |")
+    print("|---|---|---|---|" + "---|" * len(classes))
     for result in results:
         figures = [result["summary"]["AP"], result["summary"]["AP50"], *(entry["AP50"] for entry in result["classes"])]
         cells = [f"{100 * value:.1f}" for value in figures]
