@@ -429,3 +429,26 @@ def test_what_would_be_said_only_after_hours_is_said_at_once(own_world, monkeypa
     Path("notes.txt").write_text("the only copy")
     mistake("tune", "r.yaml", *words, "--runs", "tuned", says=says)
     assert Path("notes.txt").read_text() == "the only copy" and not Path("tuned").exists()
+
+
+@pytest.mark.parametrize(("words", "helpers"), [([], ["1", "2"]), (["--jobs", "2"], ["1"])])
+def test_each_gpu_gets_a_process_unless_told_otherwise(own_world, monkeypatch, words, helpers):
+    """With three GPUs two more processes are started, each sees one of them; this one takes the first."""
+    started = []
+
+    class Helper:
+        def __init__(self, command, env, **_):
+            started.append((command[3], env["CUDA_VISIBLE_DEVICES"]))
+
+        def poll(self):
+            return 0
+
+    def stop(*_, **__):
+        raise FocalError("far enough", "no hint")
+
+    monkeypatch.chdir(own_world)
+    monkeypatch.setattr("focalcli.work.tuning.gpus", lambda device: 3)
+    monkeypatch.setattr("focalcli.work.tuning.tune", stop)
+    monkeypatch.setattr("focalcli.cli.tune.subprocess.Popen", Helper)
+    mistake("tune", "r.yaml", *words, "--runs", "tuned", says="far enough")
+    assert started == [("tune", device) for device in helpers]

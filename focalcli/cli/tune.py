@@ -38,7 +38,9 @@ def tune(
         Optional[int], typer.Option(min=1, help="Of a run; without it, so many that a dozen runs fit.")
     ] = None,
     metric: Annotated[str, typer.Option(help="What counts: AP, AP50, APr ..., or class:NAME.")] = "AP",
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the work, each on its own GPU if any.")] = 1,
+    jobs: Annotated[
+        Optional[int], typer.Option(min=1, help="Processes that share the work; without it one for each GPU.")
+    ] = None,
     output: Annotated[
         Optional[Path], typer.Option("--output", "-o", help="Write the recipe to train here too.")
     ] = None,
@@ -67,12 +69,14 @@ def tune(
     if output is not None:
         refuse_other_file(output)
     loaded = recipes.load(recipe, overrides or [])
-    if jobs > 1:  # before torch reads it
+    if jobs is not None and jobs > 1:  # before torch reads it
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     with boundary.importing():
         from focalcli.work import tuning
     from focalcli.render.tuning import TuningDisplay, print_outcome
 
+    gpus = tuning.gpus(device.value)
+    jobs = jobs or max(1, gpus)
     again = command_line("tune", recipe, *(overrides or []), **{"--runs": None if runs == DEFAULT_RUNS else runs})
     budget = tuning.Budget(minutes, trials, epochs)
     others = [
@@ -81,7 +85,7 @@ def tune(
     ]  # fmt: skip
     with (
         TuningDisplay(runs / f"{loaded.name}-tune") as display,
-        _helpers(jobs - 1, others, tuning.gpus(device.value), runs / f"{loaded.name}-tune") as others_done,
+        _helpers(jobs - 1, others, gpus, runs / f"{loaded.name}-tune") as others_done,
     ):
         outcome = tuning.tune(
             loaded, runs, budget, device=device.value, metric=metric, told=display.told, others_done=others_done
