@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from trial import LEAST_SCORE, RETINANET, Loss, Material, new_model, run
 
 from focalcli import recipe, recommend
+from focalcli.recommend import rule
 from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors, varied_alpha, varied_gamma
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
@@ -29,6 +30,8 @@ GRID = {f"grid {alpha:g} {gamma:g}": Loss(alpha, gamma) for alpha in ALPHAS for 
 COARSE = tuple(
     f"grid {alpha:g} {gamma:g}" for i, alpha in enumerate(ALPHAS) for j, gamma in enumerate(GAMMAS) if (i + j) % 2 == 0
 )
+# pairs that were tried with the repeats and the odds of each class that `recommend` gives to rare ones
+RARE_PAIRS = ((0.1, 5.0), (0.25, 5.0), (0.1, 3.0), (0.25, 3.0))
 BOX_WEIGHTS = (0.25, 0.5, 2.0, 4.0)
 ALPHA_RANGE = (0.01, 0.99)
 REPEAT = 0.5  # threshold of repeat-factor sampling: classes on fewer than half of the pictures
@@ -71,6 +74,18 @@ def by_strength(bench: Bench, strength: float) -> Loss:
     """(0.25, 2) with the odds alpha / (1 - alpha) of each class times (median count / count)^strength: focal tune's."""
     weights = frequency_weights(bench.material.train.objects_per_class.tolist(), strength)
     return replace(RETINANET, alpha=_alphas(np.array(alphas(RETINANET.alpha, weights))))
+
+
+def rare_pair(bench: Bench, alpha: float, gamma: float) -> Loss:
+    """A pair with all else as `recommend` has it."""
+    train = bench.material.train
+    facts = rule.Facts(tuple(train.objects_per_class.tolist()))
+    each = rule.alpha_of_each(facts, alpha)
+    return Loss(
+        _alphas(np.array(each)) if isinstance(each, list) else each,
+        gamma,
+        repeat_threshold=rule.repeat_threshold(facts),
+    )
 
 
 def by_shown(bench: Bench) -> Loss:
@@ -207,4 +222,5 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "repeat_shown": by_shown,
     **{f"retinanet_box_{w:g}": (lambda bench, w=w: Loss(0.25, 2.0, box_weight=w)) for w in BOX_WEIGHTS},
     **{name: (lambda bench, loss=loss: loss) for name, loss in GRID.items()},
+    **{f"rare {a:g} {g:g}": (lambda bench, a=a, g=g: rare_pair(bench, a, g)) for a, g in RARE_PAIRS},
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from arms import BOX_WEIGHTS, COARSE, GRID
+from arms import BOX_WEIGHTS, COARSE, GRID, RARE_PAIRS
 from families import FAMILIES, Dial
 from material import Windows, drawn, windows, write
 from trial import Budget
@@ -88,7 +88,10 @@ SECOND = (
     "ce_box_1", "alpha_ce_box_1", *COARSE,
 )  # fmt: skip
 BOX = tuple(f"retinanet_box_{weight:g}" for weight in BOX_WEIGHTS)
-TAILS = ("alpha_by_effective_number", "alpha_by_equilibrium", "gamma_by_rarity")  # the recipe's own settings
+TAILS = (
+    "alpha_by_effective_number", "alpha_by_equilibrium", "gamma_by_rarity",  # the recipe's own settings
+    *(f"rare {alpha:g} {gamma:g}" for alpha, gamma in RARE_PAIRS),
+)  # fmt: skip
 TAILS_ON = ("bccd", "shapes-10", "shapes-100", "textures-100")
 TUNED = ("bccd", "deeppcb_600", "shapes-100", "face_mask")  # a study costs twenty runs
 LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", *GRID)
