@@ -60,19 +60,19 @@ def test_even_classes_get_retinanets_pair():
 
 
 def test_a_rare_class_gets_odds_of_its_own_and_its_pictures_are_repeated():
-    """By hand: the median of 100, 10 and 25 is 25, and odds of 1 to 3 times 0.5, 1.5811 and 1 are 0.16667, 0.52705 and
-    0.33333, so alpha is 0.143, 0.345 and 0.25."""
-    facts = Facts((100, 10, 25))
-    assert rule.alpha_of_each(facts, 0.25) == [0.143, 0.345, 0.25]
+    """By hand: the geometric mean of 160, 10 and 40 is 40, and odds of 1 to 3 times 0.5, 2 and 1 are 1/6, 2/3 and 1/3,
+    so alpha is 1/7, 2/5 and 1/4."""
+    facts = Facts((160, 10, 40))
+    assert rule.alpha_of_each(facts, 0.25) == [0.143, 0.4, 0.25]
     assert rule.repeat_threshold(facts) == 0.5
 
 
 def test_a_gamma_of_the_users_own_leaves_rare_classes_their_odds(dataset):
-    """Table 1b has alpha 0.5 at gamma 0.5: odds of 1, times (20 / 30)^0.5 and (20 / 10)^0.5 with a median of 20."""
+    """Table 1b has alpha 0.5 at gamma 0.5: odds of 1, times (t / 30)^0.5 and (t / 10)^0.5 with t the root of 300."""
     boxes = [(1, 1, [10 + i, 10, 50, 50]) for i in range(30)] + [(2, 2, [10 + i, 10, 50, 50]) for i in range(10)]
     result = recommend(dataset(boxes), CPU, {"loss.gamma": 0.5})
     odds = {name: value / (1 - value) for name, value in result.values["loss.alpha"].items()}
-    assert odds == pytest.approx({"a": (20 / 30) ** 0.5, "b": 2**0.5}, rel=0.01)
+    assert odds == pytest.approx({"a": 3**-0.25, "b": 3**0.25}, rel=0.01)
     assert of(result, "loss.gamma").confidence == "your choice"
 
 
@@ -93,6 +93,12 @@ def test_classes_that_a_choice_leaves_out_keep_the_advice(dataset, key, other):
     assert result.values[key] == {"a": advised, "b": 0.4} and of(result, key).value == result.values[key]
     with pytest.raises(FocalError, match=f"{key}: no class 'c'"):
         recommend(train, CPU, {key: {"c": 0.4}})
+
+
+def test_no_class_goes_further_than_was_measured():
+    """A million to one would leave the frequent class an alpha of 0.0003: its odds are a quarter of RetinaNet's, 1 to
+    12, and the rare class's four times them, 4 to 3."""
+    assert rule.alpha_of_each(Facts((1_000_000, 1)), 0.25) == [0.0769, 0.571]
 
 
 @settings(max_examples=40)

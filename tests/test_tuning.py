@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from focalcli.render.tuning import verdict_lines
 from focalcli.work import unpack
 from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
-from focalcli.work.tuning.search import AtRest, _own_point
+from focalcli.work.tuning.search import AtRest, _own_point, as_long
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
 from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
 from focalcli.work.tuning.verdict import judge
@@ -123,11 +124,11 @@ def test_a_rare_class_brings_strength_and_repeats(tmp_path):
 
 
 def test_strength_one_is_inverse_frequency(tmp_path):
-    """Odds alpha / (1 - alpha) times median / count: at alpha 0.5 odds are 1; the median of 100, 10 and 25 is 25, so
-    odds become 0.25, 2.5 and 1 and alpha 0.2, 0.714 and 0.5."""
-    space = space_of(tmp_path, {"head": 100, "tail": 10, "middle": 25})
+    """Odds alpha / (1 - alpha) times typical / count: at alpha 0.5 odds are 1; the geometric mean of 80, 10 and 10 is
+    20, so odds become 0.25, 2 and 2 and alpha 0.2, 0.667 and 0.667."""
+    space = space_of(tmp_path, {"head": 80, "tail": 10, "other": 10})
     keys = space.keys(Point(0.5, 1.0, strength=1.0), Still())
-    assert keys["loss.alpha"] == pytest.approx({"head": 0.2, "tail": 0.714, "middle": 0.5}, abs=1e-3)
+    assert keys["loss.alpha"] == pytest.approx({"head": 0.2, "tail": 0.667, "other": 0.667}, abs=1e-3)
     assert space.keys(Point(0.5, 1.0), Still())["loss.alpha"] == 0.5
     assert "loss.prior" not in keys
 
@@ -203,7 +204,7 @@ FACTS = {"own": {"alpha": 0.5, "gamma": 0.5, "strength": 0.0, "repeat_threshold"
 
 def study_in(folder: Path, **facts) -> Study:
     folder.mkdir(exist_ok=True)
-    return Study(folder, FACTS | facts, Space({"a": 20, "b": 20}, False, (0.0,)), 2, seed=0)
+    return Study(folder, FACTS | facts, Space({"a": 20, "b": 20}, False, (0.0,)), seed=0)
 
 
 def finish(study: Study, work, score: float) -> None:
@@ -234,6 +235,74 @@ def test_repeats_are_of_the_best_and_have_fresh_seeds(tmp_path):
     assert set(seeds) == {OWN, *best} and len(best) == 2
     assert all(sorted(each) == list(range(1, REPEATS + 1)) for each in seeds.values())
     assert verdict(study.runs()).winner is None
+
+
+def test_a_point_found_twice_is_repeated_once(tmp_path):
+    """Else the two best would be one, and its runs would count twice. The paper's pair comes first, then the same
+    figures from Optuna."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.5, 0.4):
+        finish(study, study.next_search(), score)
+    again = study.optuna.ask(fixed_distributions=None)
+    for key, value in {"arm": PAPER.name, "point": asdict(PAPER), "seed": 0, "repeat": False}.items():
+        again.set_user_attr(key, value)
+    study.optuna.tell(again, 0.5)
+    assert [run.name for run in leaders(study.runs())] == [PAPER.name, BALANCED_CE.name]
+
+
+def test_a_point_that_was_trained_is_not_trained_again(tmp_path, monkeypatch):
+    """Optuna proposes the paper's pair three times more: it is told the score that is known, and asked again."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.5, 0.4):
+        finish(study, study.next_search(), score)
+    fresh = Point(0.6, 3.0)
+    proposals = iter([PAPER, PAPER, BALANCED_CE, fresh])
+    monkeypatch.setattr(Space, "suggest", lambda self, trial: next(proposals))
+    assert study.next_search().name == fresh.name
+    known = [trial.value for trial in study.optuna.get_trials() if trial.value is not None]
+    assert known == [0.3, 0.5, 0.4, 0.5, 0.5, 0.4]
+    assert len(study.runs()) == 4
+
+
+def test_a_seed_that_failed_is_the_one_that_is_run_again(tmp_path):
+    """Two runs of one seed would be counted as two, and their likeness as little noise."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.5, 0.4):
+        finish(study, study.next_search(), score)
+    works = [study.next_repeat() for _ in range(3)]
+    study.fail(works[0])
+    for work in works[1:]:
+        finish(study, work, 0.3)
+    rest = []
+    while (work := study.next_repeat()) is not None:
+        rest.append((work.name, work.seed))
+        finish(study, work, 0.3)
+    runs = rest + [(work.name, work.seed) for work in works[1:]]
+    assert sorted(seed for _, seed in runs) == sorted([*range(1, REPEATS + 1)] * 3) and len(set(runs)) == len(runs)
+
+
+def test_a_challenger_that_diverged_once_does_not_hide_the_other(tmp_path):
+    """Its 0 beside 0.4 would make the noise between seeds ten times what it is."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.5, 0.4):
+        finish(study, study.next_search(), score)
+    while (work := study.next_repeat()) is not None:
+        diverged = work.name == BALANCED_CE.name and work.seed == 2
+        finish(study, work, 0.0 if diverged else (0.6 if work.name == PAPER.name else 0.3) + 0.01 * (work.seed - 2))
+    found = verdict(study.runs())
+    assert found.winner == PAPER.name and [standing.arm for standing in found.standings] == [PAPER.name]
+
+
+def test_repeats_make_a_run_no_longer(tmp_path):
+    """Gupta et al. 2019, sec. 4.2: with 2 of 18 pictures shown sqrt(0.5 / (1 / 9)) = 2.12 times an epoch is 20.24
+    pictures long, and nine epochs of 18 are eight of those."""
+    train_set = dataset_of(tmp_path, {"head": 16, "tail": 2})
+    recipe = recipes.from_dict(yaml.safe_load(RECIPE), place="here")
+    repeated = Point(0.25, 2.0, repeat_threshold=0.5)
+    assert as_long(recipe, train_set, PAPER, 9) == 9 and as_long(recipe, train_set, repeated, 9) == 8
+    told = yaml.safe_load(RECIPE)
+    told["data"]["sampler"] = "class_aware"  # its epochs are as long as the set
+    assert as_long(recipes.from_dict(told, place="here"), train_set, repeated, 9) == 9
 
 
 def test_only_repeats_make_a_winner(tmp_path):

@@ -42,7 +42,7 @@ def gamma_and_alpha(
         rarest, commonest = (names[k] for k in (np.argmin(facts.objects), np.argmax(facts.objects)))
         reason = (
             f"objects are {facts.imbalance:.0f} to 1 between {commonest} and {rarest}: the odds of each class are "
-            f"{source} times (median count / count)^0.5, so that the rare are not drowned by the frequent"
+            f"{source} times (typical count / count)^0.5, so that the rare are not drowned by the frequent"
         )
         sure = rule.RARE_EVIDENCE
         if measured is not None:

@@ -14,6 +14,7 @@ Shapes: K trained classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -91,10 +92,16 @@ def repeat_factors(dataset: Dataset, threshold: float, power: float = 0.5) -> np
     return factors
 
 
-def frequency_weights(objects: Sequence[int], power: float) -> Floats:
-    """(K,) (median count / count)^power: 0 treats all classes alike, 1 is inverse frequency."""
-    counts = np.maximum(1, np.asarray(objects, dtype=np.float64))
-    return (np.median(counts) / counts) ** power
+def frequency_weights(objects: Sequence[int], power: float, most: float = math.inf) -> Floats:
+    """(K,) (typical count / count)^power: 0 treats all classes alike, 1 is inverse frequency.
+
+    The typical count is the geometric mean, so that the odds are raised for some as they are lowered for others.
+
+    Args:
+        most: no weight is above it or below 1 / most.
+    """
+    logs = np.log(np.maximum(1, np.asarray(objects, dtype=np.float64)))
+    return np.clip(np.exp(power * (logs.mean() - logs)), 1 / most, most)
 
 
 def gammas_by_rarity(gamma: float | Sequence[float], objects: Sequence[int], factor: float) -> list[float]:

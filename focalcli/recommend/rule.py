@@ -25,7 +25,8 @@ RARE_EVIDENCE = (
     "seeds), one of 10:1 from 47 to 49, face_mask's recipe from 26.5 to 31.8 (docs/recommend.md)"
 )
 LEAST_IMBALANCE = 3.0  # head to tail; below it there is no rare class
-STRENGTH = 0.5  # power of median count / count on the odds alpha / (1 - alpha) of a class
+STRENGTH = 0.5  # power of typical count / count on the odds alpha / (1 - alpha) of a class
+MOST_WEIGHT = 4.0  # of those odds, up or down: the experiments went to 3.2 (100:1 with a typical class between)
 REPEAT_THRESHOLD = 0.5  # share of the pictures: a class on fewer is shown more often
 
 
@@ -58,7 +59,7 @@ def alpha_of_each(facts: Facts, alpha: float) -> float | list[float]:
     """alpha as it is, or, where there are rare classes, one for each, in the order of facts.objects."""
     if not facts.has_rare_classes:
         return alpha
-    return [float(f"{a:.3g}") for a in alphas(alpha, frequency_weights(facts.objects, STRENGTH))]
+    return [float(f"{a:.3g}") for a in alphas(alpha, frequency_weights(facts.objects, STRENGTH, MOST_WEIGHT))]
 
 
 def repeat_threshold(facts: Facts) -> float:

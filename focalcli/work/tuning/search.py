@@ -17,6 +17,7 @@ from focalcli.coco import Dataset
 from focalcli.errors import FocalError
 from focalcli.focal_loss import equilibrium, loss_at_rest
 from focalcli.recipe import Recipe, as_dict
+from focalcli.recommend.per_class import repeat_factors
 from focalcli.training.device import gpu_count
 from focalcli.work import unpack
 from focalcli.work.tuning.space import Point, Space
@@ -123,14 +124,7 @@ def tune(
         "epochs": epochs,
         "own": asdict(_own_point(recipe, space, rest)),
     }
-    every = math.ceil(epochs / LOOKS)
-    study = Study(folder, facts, space, math.ceil(epochs / every), recipe.schedule.seed)
-    short = {
-        "schedule.epochs": epochs,
-        "schedule.warmup_steps": round(recipe.schedule.warmup_steps * min(1.0, epochs / recipe.schedule.epochs)),
-        "schedule.patience": 0,
-        "eval.every": every,
-    }
+    study = Study(folder, facts, space, recipe.schedule.seed)
     deadline = started + 60 * budget.minutes
     search_until = started + 60 * budget.minutes * SEARCH_SHARE
     stopped = None
@@ -139,15 +133,17 @@ def tune(
         if work is None:
             break
         keys = {} if work.point is None else space.keys(work.point, rest)
-        seed = {"schedule.seed": (recipe.schedule.seed + work.seed) % 2**32}
-        stopped = _run(
-            study, work, changed(recipe, keys | short | seed, name=f"{work.number:04}"), device, metric, told
-        )
+        length = epochs if work.point is None else as_long(recipe, train_set, work.point, epochs)
+        keys |= _short(recipe, length) | {"schedule.seed": (recipe.schedule.seed + work.seed) % 2**32}
+        stopped = _run(study, work, changed(recipe, keys, name=f"{work.number:04}"), device, metric, told)
     if stopped is None:
         others_done()
     found = verdict(study.runs())
     winner = next((run.point for run in study.runs() if run.name == found.winner), None)
-    keys = {} if winner is None else space.keys(winner, rest)
+    keys = {}
+    if winner is not None:
+        longer = as_long(recipe, train_set, winner, recipe.schedule.epochs)
+        keys = space.keys(winner, rest) | {"schedule.epochs": longer}
     tuned = changed(recipe, keys, name=f"{recipe.name}-tuned"[:100])
     return Outcome(folder, metric, epochs, tuple(study.leaderboard()), found, tuned, keys, stopped)
 
@@ -177,12 +173,12 @@ def _run(
 ) -> int | None:
     """Train one run and note what came of it; the exit code of a signal that ended it, or None."""
     started = time.monotonic()
-    rung = 0
+    rung, epochs, every = 0, recipe.schedule.epochs, recipe.eval.every
 
     def reached(epoch: int, score: float) -> None:
         nonlocal rung
-        rung = math.ceil(epoch / recipe.eval.every)
-        if study.report(work, rung, score):
+        rung = math.ceil(epoch / every)
+        if study.report(work, rung, score, last=epoch >= epochs):
             raise GivenUp
         told("", study)
 
@@ -192,7 +188,7 @@ def _run(
         result = train(recipe, study.folder / "runs", device=device, metric=metric, reached=reached)
     except GivenUp:
         study.prune(work, time.monotonic() - started)
-        told(f"{what}: cut short at evaluation {rung} of {study.rungs}", study)
+        told(f"{what}: cut short at evaluation {rung} of {math.ceil(epochs / every)}", study)
     except Stopped as signal:
         return signal.exit_code
     except BaseException:
@@ -202,6 +198,27 @@ def _run(
         study.complete(work, result.score, dict(result.figures), dict(result.classes), time.monotonic() - started)
         told(f"{what}: {metric} {100 * result.score:.1f}", study)
     return None
+
+
+def as_long(recipe: Recipe, train_set: Dataset, point: Point, epochs: int) -> int:
+    """So many epochs with the point's repeats as show the pictures that `epochs` of the recipe's own do."""
+    if recipe.data.sampler != "shuffle":  # its epochs are as long whatever the repeats
+        return epochs
+    own, its = (
+        float(repeat_factors(train_set, threshold, recipe.data.repeat_power).sum())
+        for threshold in (recipe.data.repeat_threshold, point.repeat_threshold)
+    )
+    return max(1, round(epochs * own / its))
+
+
+def _short(recipe: Recipe, epochs: int) -> dict[str, Any]:
+    """The keys of a run of so many epochs, looked at LOOKS times."""
+    return {
+        "schedule.epochs": epochs,
+        "schedule.warmup_steps": round(recipe.schedule.warmup_steps * min(1.0, epochs / recipe.schedule.epochs)),
+        "schedule.patience": 0,
+        "eval.every": math.ceil(epochs / LOOKS),
+    }
 
 
 def _epochs(recipe: Recipe, folder: Path, budget: Budget, device: str) -> int:

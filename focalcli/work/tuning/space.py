@@ -6,10 +6,10 @@ alpha and gamma also decide how loud the classification loss is beside the box l
 cross-entropy than with (0.25, 2). Every point keeps the balance that the recipe begins with, times its own `box`: on
 small sets that balance moved AP by up to ten points (tests/bench/evidence/results/pilots.csv).
 
-The weight of class k's positives against its negatives, alpha / (1 - alpha), is multiplied by (median count / count)
-to the power `strength`: 0 treats all classes alike, 1 is inverse frequency (too much, find Cui et al. 2019,
-arXiv:1901.05555). Where the recipe's prior is a value for each class it is put where the bias rests under the new
-alpha and gamma; a single number stays.
+The weight of class k's positives against its negatives, alpha / (1 - alpha), is multiplied by (typical count / count)
+to the power `strength`, within a quarter and four times: 0 treats all classes alike, 1 is inverse frequency (too much,
+find Cui et al. 2019, arXiv:1901.05555). Where the recipe's prior is a value for each class it is put where the bias
+rests under the new alpha and gamma; a single number stays.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ class Space:
         """Dotted recipe keys of a point."""
         alpha: Any = point.alpha
         if point.strength:
-            heavier = alphas(point.alpha, frequency_weights(list(self.objects.values()), point.strength))
+            weights = frequency_weights(list(self.objects.values()), point.strength, rule.MOST_WEIGHT)
+            heavier = alphas(point.alpha, weights)
             alpha = {name: float(f"{value:.3g}") for name, value in zip(self.objects, heavier, strict=True)}
         priors = rest.priors(alpha, point.gamma)
         prior = {} if priors is None else {"loss.prior": dict(priors)}

@@ -28,6 +28,7 @@ SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
 CHALLENGERS = 2  # points that are repeated beside the recipe's own
 REPEATS = 3  # of each of them
 FEWEST_REPEATS = 2  # without which nothing is called better
+PROPOSALS = 20  # of Optuna, until one is taken that was trained already
 REDUCTION = 3  # successive halving lets one in so many go on from an evaluation to the next rung
 OWN = "the recipe's own"
 
@@ -91,17 +92,17 @@ class Run:
 class Study:
     """The runs so far, and what to do next."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], space: Space, rungs: int, seed: int) -> None:
+    def __init__(self, folder: Path, facts: dict[str, Any], space: Space, seed: int) -> None:
         """Open or make the study in folder/study.db.
 
         Args:
             facts: what all its runs have in common; another study's are refused.
-            rungs: evaluations of a run. seed: of the search.
+            seed: of the search.
 
         Raises:
             FocalError: the file is another study's, or is no study.
         """
-        self.folder, self.space, self.rungs = folder, space, rungs
+        self.folder, self.space = folder, space
         with alone(folder), _quiet():
             import optuna
             from sqlalchemy.exc import SQLAlchemyError
@@ -153,17 +154,22 @@ class Study:
         with alone(self.folder):
             runs = self.runs()
             wanted = [(OWN, None), *((run.name, run.point) for run in leaders(runs))]
-            has = {
-                name: sum(run.repeat and run.name == name and run.state != "failed" for run in runs)
+            seeds = {
+                name: {run.seed for run in runs if run.repeat and run.name == name and run.state != "failed"}
                 for name, _ in wanted
             }
-            name, point = min(wanted, key=lambda each: has[each[0]])
-            if has[name] >= REPEATS:
+            name, point = min(wanted, key=lambda each: len(seeds[each[0]]))
+            if len(seeds[name]) >= REPEATS:
                 return None
             if self._waiting():  # the search began with them and never came to them
                 return self._asked()
             own = Point(**self.optuna.user_attrs["facts"]["own"]) if point is None else point
-            attrs = {"arm": name, "point": asdict(own), "seed": 1 + has[name], "repeat": True}
+            attrs = {
+                "arm": name,
+                "point": asdict(own),
+                "seed": min(set(range(1, REPEATS + 1)) - seeds[name]),
+                "repeat": True,
+            }
             self.optuna.enqueue_trial(self.space.parameters(own), user_attrs=attrs)
             return self._asked()
 
@@ -173,11 +179,17 @@ class Study:
         return bool(self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _asked(self) -> Work:
-        trial = self.optuna.ask()
-        point = self.space.suggest(trial)
-        if "arm" not in trial.user_attrs:
-            for key, value in {"arm": point.name, "point": asdict(point), "seed": 0, "repeat": False}.items():
-                trial.set_user_attr(key, value)
+        tried = {run.name: run for run in self.runs() if run.state == "complete" and not run.repeat}
+        for _ in range(PROPOSALS):
+            trial = self.optuna.ask()
+            point = self.space.suggest(trial)
+            if "arm" in trial.user_attrs:
+                return self._claimed(trial)
+            if point.name not in tried:
+                break
+            self.optuna.tell(trial, tried[point.name].score)  # the same seed would give the same score again
+        for key, value in {"arm": point.name, "point": asdict(point), "seed": 0, "repeat": False}.items():
+            trial.set_user_attr(key, value)
         return self._claimed(trial)
 
     def _left(self) -> Work | None:
@@ -197,10 +209,10 @@ class Study:
 
     # ------------------------------------------------------------------------------------------------ what came of it
 
-    def report(self, work: Work, rung: int, score: float) -> bool:
+    def report(self, work: Work, rung: int, score: float, *, last: bool) -> bool:
         """Note a run's score at an evaluation, from 1; True when it is not worth going on."""
         work.trial.report(score, rung)
-        return not work.repeat and work.point is not None and rung < self.rungs and work.trial.should_prune()
+        return not work.repeat and work.point is not None and not last and work.trial.should_prune()
 
     def complete(
         self, work: Work, score: float, figures: dict[str, Any], classes: dict[str, Any], seconds: float
@@ -270,19 +282,22 @@ def ranked(runs: Sequence[Run]) -> list[Run]:
 
 
 def leaders(runs: Sequence[Run]) -> list[Run]:
-    """The points of the search that are worth repeating: the best complete ones, the recipe's own apart."""
+    """The points of the search that are worth repeating: the best complete ones, each once, the recipe's own apart."""
     found = [run for run in runs if run.state == "complete" and not run.repeat and run.point is not None]
-    return sorted(found, key=lambda run: -(run.score or 0.0))[:CHALLENGERS]
+    best_first = sorted(found, key=lambda run: run.score or 0.0)
+    return sorted({run.name: run for run in best_first}.values(), key=lambda run: -(run.score or 0.0))[:CHALLENGERS]
 
 
 def verdict(runs: Sequence[Run]) -> Verdict:
-    """What the repeats show; see verdict.judge."""
+    """What the repeats show; see verdict.judge. A challenger that diverged or learned nothing in one is out."""
     scores: dict[str, list[float]] = {}
     for run in runs:
         if run.repeat and run.state == "complete" and run.score is not None:
             scores.setdefault(run.name, []).append(run.score)
     own = scores.pop(OWN, [])
-    enough = {name: each for name, each in scores.items() if min(len(each), len(own)) >= FEWEST_REPEATS}
+    enough = {
+        name: each for name, each in scores.items() if min(len(each), len(own)) >= FEWEST_REPEATS and min(each) > 0
+    }
     return judge(own, enough)
 
 

@@ -36,7 +36,7 @@ BOX_WEIGHTS = (0.25, 0.5, 2.0, 4.0)
 ALPHA_RANGE = (0.01, 0.99)
 REPEAT = 0.5  # threshold of repeat-factor sampling: classes on fewer than half of the pictures
 COVERAGE = 0.999  # beta of Cui et al., who try 0.9 to 0.9999
-TUNE_TRIALS = 16  # of the search of an arm that tunes; the repeats of its verdict, nine whole runs, come on top
+TUNE_TRIALS = 10  # of the search of an arm that tunes; the repeats of its verdict, nine whole runs, come on top
 TUNE_MINUTES = 600.0  # no limit: the trials are the budget
 
 
@@ -71,7 +71,7 @@ def effective_number(bench: Bench) -> Loss:
 
 
 def by_strength(bench: Bench, strength: float) -> Loss:
-    """(0.25, 2) with the odds alpha / (1 - alpha) of each class times (median count / count)^strength: focal tune's."""
+    """(0.25, 2) with the odds alpha / (1 - alpha) of each class times (typical count / count)^strength, as tune."""
     weights = frequency_weights(bench.material.train.objects_per_class.tolist(), strength)
     return replace(RETINANET, alpha=_alphas(np.array(alphas(RETINANET.alpha, weights))))
 
@@ -164,10 +164,11 @@ def tuned(bench: Bench) -> Loss:
 def _loss_of(values: Mapping[str, Any], material: Material) -> Loss:
     """The loss of a recipe's dotted keys."""
     alpha, names = values["loss.alpha"], material.train.class_names
-    return Loss(
+    found = Loss(
         tuple(alpha[name] for name in names) if isinstance(alpha, dict) else float(alpha), float(values["loss.gamma"]),
         box_weight=float(values["loss.box_weight"]), repeat_threshold=float(values["data.repeat_threshold"]),
     )  # fmt: skip
+    return RETINANET if found == replace(RETINANET, box_weight=1.0) else found
 
 
 def _epochs(material: Material) -> int:
@@ -217,6 +218,9 @@ ARMS: dict[str, Callable[[Bench], Loss]] = {
     "retinanet_repeat": lambda bench: replace(RETINANET, repeat_threshold=REPEAT),
     "strength_0.5": lambda bench: by_strength(bench, 0.5),
     "strength_1": lambda bench: by_strength(bench, 1.0),
+    # the parts of `recommend` apart: repeats with its box weight at 100:1, and all of it but the box weight
+    "repeat_box_0.5": lambda bench: replace(RETINANET, box_weight=0.5, repeat_threshold=REPEAT),
+    "recommend_box_1": lambda bench: replace(recommended(bench), box_weight=1.0),
     "repeat_strength_0.5": lambda bench: replace(by_strength(bench, 0.5), repeat_threshold=REPEAT),
     "repeat_strength_1": lambda bench: replace(by_strength(bench, 1.0), repeat_threshold=REPEAT),
     "repeat_shown": by_shown,

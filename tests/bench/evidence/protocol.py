@@ -92,6 +92,8 @@ TAILS = (
     "alpha_by_effective_number", "alpha_by_equilibrium", "gamma_by_rarity",  # the recipe's own settings
     *(f"rare {alpha:g} {gamma:g}" for alpha, gamma in RARE_PAIRS),
 )  # fmt: skip
+PARTS = ("retinanet_box_0.5", "retinanet_repeat", "strength_0.5", "repeat_box_0.5", "recommend_box_1")
+PARTS_ON = ("shapes-100", "textures-100", "glyphs-100")
 TAILS_ON = ("bccd", "shapes-10", "shapes-100", "textures-100")
 TUNED = ("bccd", "deeppcb_600", "shapes-100", "face_mask")  # a study costs twenty runs
 LAST = (*BOX, "ce_prior_0.01", "inverse_frequency_box_1", *GRID)
@@ -109,8 +111,8 @@ def plan() -> Iterator[tuple[str, str, int]]:
         for dataset in SUBJECTS:
             yield from ((dataset, arm, seed) for arm in SECOND)
     for seed in (0, 1):
-        for dataset in TAILS_ON:
-            yield from ((dataset, arm, seed) for arm in TAILS)
+        for chosen, arms in ((PARTS_ON, PARTS), (TAILS_ON, TAILS)):
+            yield from ((dataset, arm, seed) for dataset in chosen for arm in arms)
     yield from ((dataset, "tune", seed) for dataset in TUNED for seed in (0, 1))
     for dataset in SUBJECTS:
         yield from ((dataset, arm, 0) for arm in LAST)

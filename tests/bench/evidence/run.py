@@ -87,7 +87,7 @@ def work(task: Task, cache: Path, weights: str, known: list[Row], steps: int) ->
     settings = settings_of(loss)
     where = {"dataset": dataset, "arm": arm, "seed": seed, **settings, "steps": steps}
     for row in known:
-        if all(row[name] == settings[name] for name in SETTINGS):
+        if row["steps"] == str(steps) and all(row[name] == settings[name] for name in SETTINGS):
             return {**row, **where, "cpu_seconds": 0}
     figures = run(material, loss, seed, weights, keep=model if arm == "retinanet" else None)
     figures = {name: round(value, 5) if isinstance(value, float) else value for name, value in figures.items()}
