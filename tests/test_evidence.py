@@ -240,7 +240,7 @@ def test_the_plan_compares_the_default_with_ce_on_every_dataset_first():
 def row(dataset="bccd", arm="ce", seed=0, ap=0.5, **more):
     return {
         "dataset": dataset, "arm": arm, "seed": seed, "alpha": "0.5", "gamma": "0", "prior": "natural",
-        "box_weight": "balanced", "repeat_threshold": "0", "cpu_seconds": 1, "AP": ap, "when": "today",
+        "box_weight": "balanced", "repeat_threshold": "0", "steps": "400", "cpu_seconds": 1, "AP": ap, "when": "today",
         **more,
     }  # fmt: skip
 
@@ -266,7 +266,8 @@ def test_an_arm_with_the_loss_of_another_takes_over_its_figures(tmp_path, bench,
     """(0.5, 0) of the grid is cross-entropy: trained once."""
     run = importlib.import_module("run")
     monkeypatch.setattr(run, "_material", lambda dataset, cache, steps: bench.material)
-    taken = run.work(("bccd", "grid 0.5 0", 0), tmp_path, bench.weights, [row(ap="0.25")], 400)
+    known = [row(ap="0.75", steps="1600"), row(ap="0.25")]  # a longer run is another one
+    taken = run.work(("bccd", "grid 0.5 0", 0), tmp_path, bench.weights, known, 400)
     assert (taken["arm"], taken["AP"], taken["cpu_seconds"]) == ("grid 0.5 0", "0.25", 0)
 
 
@@ -300,17 +301,47 @@ def test_points_that_only_one_seed_has_do_not_cost_the_other_seed():
     assert analyse.regrets({**values, ("d", "grid 0"): {}}, "d", "arm") is None
 
 
-def test_the_summary_is_the_mean_over_datasets_of_what_an_arm_adds():
-    """Hand-worked: +10 and +20 on bccd (mean 15), +5 on face_mask: 10 over the two; deeppcb_600 is balanced, apart."""
-    done = []
-    for dataset, arm, seed, ap in (
-        ("bccd", "retinanet", 0, 0.1), ("bccd", "retinanet", 1, 0.1), ("bccd", "ce", 0, 0.2), ("bccd", "ce", 1, 0.3),
-        ("face_mask", "retinanet", 0, 0.2), ("face_mask", "ce", 0, 0.25), ("shapes-10", "retinanet", 0, 0.6),
-    ):  # fmt: skip
-        figures = dict.fromkeys(("AP", "rare_AP", "worst_AP", "ECE"), str(ap))
-        done.append({"dataset": dataset, "arm": arm, "seed": str(seed), "diverged": "", **figures})
+def summary_row(dataset, arm, seed, ap):
+    figures = dict.fromkeys(("AP", "rare_AP", "worst_AP", "ECE"), str(ap))
+    classes = json.dumps({"rare": ap, "frequent": ap / 2})
+    return {"dataset": dataset, "arm": arm, "seed": str(seed), "diverged": "", "classes": classes, **figures}
+
+
+def test_the_summary_is_the_mean_over_families_of_what_an_arm_adds():
+    """Hand-worked: +10 and +20 on bccd (mean 15), +5 on face_mask: 10 over the two. The frequent class has half."""
+    runs = [
+        ("bccd", "retinanet", 0, 0.1),
+        ("bccd", "retinanet", 1, 0.1),
+        ("bccd", "ce", 0, 0.2),
+        ("bccd", "ce", 1, 0.3),
+    ]
+    runs += [("face_mask", "retinanet", 0, 0.2), ("face_mask", "ce", 0, 0.25), ("shapes-10", "retinanet", 0, 0.6)]
+    done = [summary_row(*run) for run in runs]
     said = analyse.summary_table(done, ["retinanet", "ce"], ["bccd", "face_mask", "shapes-10"])
-    assert "| ce | 2 (3) | +10.0 | " in said and "| retinanet | 3 (4) | 30.0 | 30.0 | 30.0 | 30.0 |" in said
+    assert "| ce | 2 (3) | +10.0 | +10.0 | +10.0 | +5.0 | +10.0 |" in said
+    assert "| retinanet | 3 (4) | 30.0 | 30.0 | 30.0 | 15.0 | 30.0 |" in said
+
+
+def test_sets_of_one_family_count_as_one():
+    """Student's t: family means 1 (of 0 and 2), 2 and 3 have mean 2 and standard error 0.577, and t of two degrees of
+    freedom is 4.303: 2.48 to each side. Two families give no interval."""
+    each = {"shapes-1": [0.0], "shapes-10-sparse": [2.0], "bccd": [1.0, 3.0], "face_mask": [3.0]}
+    mean, width = analyse.interval(each)
+    assert (mean, width) == (pytest.approx(2.0), pytest.approx(4.303 / 3**0.5, rel=1e-3))
+    assert analyse.with_interval({"shapes-1": [1.0], "bccd": [2.0]}) == "+1.5"
+
+
+def test_a_run_that_diverged_is_not_well_calibrated():
+    """It has no scores to judge; AP is 0."""
+    done = [{**summary_row("bccd", "ce", 0, 0.0), "diverged": "17"}]
+    assert analyse.values(done, "ECE") == {} and analyse.values(done, "AP") == {("bccd", "ce"): {0: 0.0}}
+
+
+def test_the_default_stands_for_its_point_of_the_grid():
+    """With seed 1 only the arm was run, and it is the best: nobody is ahead of it."""
+    values = {("d", f"grid {n}"): {0: 10.0} for n in range(11)} | {("d", "grid 0.25 2"): {0: 20.0}}
+    values |= {("d", "retinanet"): {0: 20.0, 1: 18.0}, ("d", "arm"): {0: 19.0, 1: 15.0}}
+    assert analyse.regrets(values, "d", "arm") == (1.0, 3.0)
 
 
 def test_a_difference_of_two_standard_errors_is_more_than_noise():
@@ -333,7 +364,7 @@ def test_held_out_datasets_are_not_shown_before_they_are_unsealed(tmp_path, monk
     for dataset in ("bccd", "face_mask"):
         for arm, ap in (("retinanet", 0.5), ("ce", 0.4321), ("grid 0.5 0", 0.4321)):
             figures = dict.fromkeys(("AP50", "rare_AP", "rare_AP50", "worst_AP", "worst_AP50", "ECE"), ap)
-            record.append(tmp_path / "runs.csv", row(dataset, arm, ap=ap, **figures))
+            record.append(tmp_path / "runs.csv", row(dataset, arm, ap=ap, classes='{"a": 0.5}', **figures))
     for words, shown in (([], False), (["--unseal"], True)):
         monkeypatch.setattr(sys, "argv", ["analyse.py", "--results", str(tmp_path / "runs.csv"), *words])
         analyse.main()

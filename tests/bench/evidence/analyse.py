@@ -3,13 +3,15 @@
     python tests/bench/evidence/analyse.py              # without the datasets that are held out
     python tests/bench/evidence/analyse.py --unseal     # once the rule is written
 
-AP x100. An interval is the 95 % bootstrap over datasets (and the seeds within each); `~` marks a difference within the
-noise: less than twice its standard error by the pooled standard deviation between seeds.
+AP x100. Drawn sets of one family share their pictures' making and their validation split, so a family counts once: a
+mean is one of families, its interval Student's 95 % over them, none below three. `~` marks a difference of less than
+twice its standard error by the pooled standard deviation between seeds; with so many arms, some others are luck too.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -21,27 +23,53 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from record import RESULTS, Row, rows
 
-ROUNDS = 2000
+from focalcli.chance import t_quantile
+
 DEFAULT = "retinanet"
 LEARNED = 10.0
 LEAST_POINTS = 12  # of the grid, before anything is called its best
 BALANCED = ("deeppcb_600", "shapes-1", "textures-1", "glyphs-1")  # below 3:1: no class is rare
+COPIES = {"retinanet": "grid 0.25 2", "ce": "grid 0.5 0"}  # arms that are points of the grid
+SUMMARY = {
+    "AP": "AP", "rare_AP": "AP of the rare third", "worst_AP": "AP of the worst class",
+    "frequent_AP50": "AP50 of the most frequent class", "ECE": "ECE",
+}  # fmt: skip
 COMMON_PAIRS = ("grid 0.5 5", "grid 0.75 2", "grid 0.25 0.5")
 Value = dict[tuple[str, str], dict[int, float]]  # (dataset, arm) -> seed -> x100
 
 
 def values(done: Iterable[Row], metric: str) -> Value:
-    """A run that diverged has AP 0; an undefined figure is left out."""
+    """A run that diverged has AP 0 and no ECE; an undefined figure is left out.
+
+    `frequent_AP50` is that of the class with most training objects.
+    """
     found: Value = defaultdict(dict)
     for row in done:
-        if row["diverged"] or row[metric]:
-            found[row["dataset"], row["arm"]][int(row["seed"])] = 0.0 if row["diverged"] else 100 * float(row[metric])
+        where, seed = (row["dataset"], row["arm"]), int(row["seed"])
+        if row["diverged"]:
+            if metric != "ECE":
+                found[where][seed] = 0.0
+        elif metric == "frequent_AP50":
+            found[where][seed] = 100 * list(json.loads(row["classes"]).values())[-1]
+        elif row[metric]:
+            found[where][seed] = 100 * float(row[metric])
     return dict(found)
+
+
+def with_copies(found: Value) -> Value:
+    """The grid with the arms that are points of it, where only the arm was run with a seed."""
+    whole = {key: dict(seeds) for key, seeds in found.items()}
+    for (dataset, arm), seeds in found.items():
+        if arm in COPIES:
+            whole[dataset, COPIES[arm]] = seeds | whole.get((dataset, COPIES[arm]), {})
+    return whole
 
 
 def noise(found: Value) -> tuple[float, int]:
     """Standard deviation between seeds of one dataset and arm, pooled over all that have several; and how many."""
-    groups = [list(seeds.values()) for seeds in found.values() if len(seeds) > 1]
+    groups = [
+        list(seeds.values()) for (_, arm), seeds in found.items() if len(seeds) > 1 and arm not in COPIES.values()
+    ]
     freedom = sum(len(group) - 1 for group in groups)
     squares = sum(float(np.var(group)) * len(group) for group in groups)
     return (squares / freedom) ** 0.5 if freedom else float("nan"), len(groups)
@@ -70,7 +98,7 @@ def regrets(
     chosen by other seeds and judged by one that had no say, each seed of the arm in turn; None where that cannot be. A
     seed in which only the best points were run again judges, but does not choose.
     """
-    grid = {a: seeds for (d, a), seeds in found.items() if d == dataset and a.startswith("grid ")}
+    grid = {a: seeds for (d, a), seeds in with_copies(found).items() if d == dataset and a.startswith("grid ")}
     mine = found.get((dataset, arm), {})
     every = {seed for seeds in grid.values() for seed in seeds}
     choosing = {seed for seed in every if sum(seed in seeds for seeds in grid.values()) >= least_points}
@@ -91,21 +119,26 @@ def regrets(
     return same, float(np.mean(judged)) if judged else None
 
 
-def interval(per_dataset: list[list[float]]) -> tuple[float, float, float]:
-    """Mean over datasets of their mean, and its 95 % bootstrap interval over datasets and the values within each."""
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(ROUNDS):
-        chosen = rng.integers(len(per_dataset), size=len(per_dataset))
-        draws.append(np.mean([np.mean(rng.choice(per_dataset[i], len(per_dataset[i]))) for i in chosen]))
-    mean = float(np.mean([np.mean(group) for group in per_dataset]))
-    return mean, *(float(v) for v in np.percentile(draws, (2.5, 97.5)))
+def family(dataset: str) -> str:
+    """What a dataset shares its pictures' making with: shapes-10-sparse is one of the shapes."""
+    return dataset.split("-")[0]
 
 
-def with_interval(per_dataset: list[list[float]]) -> str:
-    """A mean difference; an interval over datasets wants at least three of them."""
-    mean, low, high = interval(per_dataset)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" if len(per_dataset) > 2 else f"{mean:+.1f}"
+def interval(per_dataset: dict[str, list[float]]) -> tuple[float, float]:
+    """Mean over families of the mean over their datasets, and half of its 95 % interval (nan below three families)."""
+    families: dict[str, list[float]] = defaultdict(list)
+    for dataset, each in per_dataset.items():
+        families[family(dataset)].append(float(np.mean(each)))
+    means = [float(np.mean(each)) for each in families.values()]
+    if len(means) < 3:
+        return float(np.mean(means)), float("nan")
+    width = t_quantile(0.95, len(means) - 1) * float(np.std(means, ddof=1)) / len(means) ** 0.5
+    return float(np.mean(means)), width
+
+
+def with_interval(per_dataset: dict[str, list[float]]) -> str:
+    mean, width = interval(per_dataset)
+    return f"{mean:+.1f}" if np.isnan(width) else f"{mean:+.1f} ({mean - width:+.1f} to {mean + width:+.1f})"
 
 
 def table(head: list[str], body: list[list[str]]) -> str:
@@ -139,13 +172,13 @@ def regret_table(done: list[Row], arms: list[str], datasets: list[str]) -> str:
     found = values(done, "AP")
     body = []
     for arm in arms:
-        each = [r for dataset in datasets if (r := regrets(found, dataset, arm))]
+        each = {dataset: r for dataset in datasets if (r := regrets(found, dataset, arm))}
         if not each:
             continue
-        same = interval([[r[0]] for r in each])
-        other = [[r[1]] for r in each if r[1] is not None]
-        crossed = "" if not other else "{:.1f} ({:.1f} to {:.1f})".format(*interval(other))
-        body.append([arm, str(len(each)), "{:.1f} ({:.1f} to {:.1f})".format(*same), crossed])
+        crossed = {dataset: [r[1]] for dataset, r in each.items() if r[1] is not None}
+        same = with_interval({dataset: [r[0]] for dataset, r in each.items()})
+        other = f"{with_interval(crossed)} on {len(crossed)}" if crossed else ""
+        body.append([arm, str(len(each)), same, other])
     return table(["arm", "datasets", "regret, same seeds", "regret, best chosen by other seeds"], body)
 
 
@@ -155,39 +188,32 @@ def against_default(done: list[Row], metric: str, arms: list[str], datasets: lis
     sd = noise(found)[0]
     body = []
     for arm in arms:
-        cells, each = [], []
+        cells, each = [], {}
         for dataset in datasets:
             pair = difference(found, dataset, arm, DEFAULT)
             cells.append(signed(pair[0], sd * (2 / pair[1]) ** 0.5) if pair else "")
-            each += [[pair[0]]] if pair else []
+            if pair:
+                each[dataset] = [pair[0]]
         body.append([arm, *cells, with_interval(each) if each else ""])
     return table(["arm", *datasets, "mean"], body)
 
 
 def summary_table(done: list[Row], arms: list[str], datasets: list[str]) -> str:
-    """The default's figures, and each arm minus it: mean over the datasets that the arm has, and its interval."""
-    metrics = ("AP", "rare_AP", "worst_AP", "ECE")
-    by_metric = {metric: values(done, metric) for metric in metrics}
+    """The default's figures, and each arm minus it over the datasets that the arm has, seed by seed."""
+    by_metric = {metric: values(done, metric) for metric in SUMMARY}
     body = []
     for arm in arms:
-        each = {
-            metric: [
-                [found[d, arm][s] - found[d, DEFAULT][s] for s in found[d, arm].keys() & found[d, DEFAULT].keys()]
-                for d in datasets
-                if found.get((d, arm), {}).keys() & found.get((d, DEFAULT), {}).keys()
-            ]
-            for metric, found in by_metric.items()
-        }
-        if not each["AP"]:
-            continue
-        runs = f"{len(each['AP'])} ({sum(map(len, each['AP']))})"
-        if arm == DEFAULT:
-            means = [np.mean([np.mean(list(found[d, arm].values())) for d in datasets if (d, arm) in found])
-                     for found in by_metric.values()]  # fmt: skip
-            body.append([arm, runs, *(f"{mean:.1f}" for mean in means)])
-        else:
-            body.append([arm, runs, *(with_interval(each[metric]) for metric in metrics)])
-    return table(["arm", "datasets (runs)", "AP", "AP of the rare third", "AP of the worst class", "ECE"], body)
+        cells, runs = [], {}
+        for found in by_metric.values():
+            mine, default = ({d: found.get((d, a), {}) for d in datasets} for a in (arm, DEFAULT))
+            shared = {d: sorted(mine[d].keys() & default[d].keys()) for d in datasets}
+            runs = {d: seeds for d, seeds in shared.items() if seeds} if not cells else runs
+            less = 0 if arm == DEFAULT else 1
+            each = {d: [mine[d][s] - less * default[d][s] for s in seeds] for d, seeds in shared.items() if seeds}
+            cells.append("" if not each else with_interval(each) if less else f"{interval(each)[0]:.1f}")
+        if runs:
+            body.append([arm, f"{len(runs)} ({sum(map(len, runs.values()))})", *cells])
+    return table(["arm", "datasets (runs)", *SUMMARY.values()], body)
 
 
 def learned_table(done: list[Row]) -> str:
@@ -233,6 +259,14 @@ def surface(done: list[Row], metric: str, datasets: list[str]) -> str:
     return table(["", *(f"gamma {gamma:g}" for gamma in gammas)], body)
 
 
+def groups_of(datasets: list[str]) -> dict[str, list[str]]:
+    """By how many objects the most frequent class has for each of the rarest."""
+    steep = [name for name in datasets if name.endswith("-100")]
+    even = [name for name in datasets if name in BALANCED]
+    between = [name for name in datasets if name not in steep + even]
+    return {"100:1": steep, "10:1 to 24:1": between, "even": even}
+
+
 def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = print) -> None:
     """All tables of these datasets."""
     done = [row for row in done if row["dataset"] in datasets]
@@ -247,8 +281,7 @@ def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = pr
         sd, groups = noise(values(done, metric))
         say(f"\n### {title}\n\nPooled sd between seeds {sd:.2f}, from {groups} pairs of dataset and arm.\n")
         say(arms_table(done, metric, arms, datasets))
-    even = [name for name in datasets if name in BALANCED]
-    for title, chosen in (("imbalanced", [d for d in datasets if d not in even]), ("balanced", even)):
+    for title, chosen in groups_of(datasets).items():
         say(f"\n### {DEFAULT}, and each arm minus it, on the {title} datasets\n")
         say(summary_table(done, [DEFAULT, *(a for a in arms if a != DEFAULT), *COMMON_PAIRS], chosen))
     say("\n### Regret against the best of the grid, AP\n")

@@ -178,18 +178,17 @@ def run(material: Material, loss: Loss, seed: int, weights: str, keep: Path | No
         aside = keep.with_suffix(f".{os.getpid()}.part")
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, aside)
         aside.replace(keep)
-    classes = np.arange(len(material.train.categories))
-    found = predict(
-        model, material.val, classes, material.spec, material.size, Thresholds(score=LEAST_SCORE),
-        device=CPU, batch_size=16, workers=0,
-    )  # fmt: skip
-    return {**scored(material, found), "cpu_seconds": time.process_time() - started}
+    return {**scored(model, material, material.val), "cpu_seconds": time.process_time() - started}
 
 
-def scored(material: Material, found: Any) -> dict[str, Any]:
+def scored(model: Detector, material: Material, truth: coco.Dataset) -> dict[str, Any]:
     """AP, AP50, those of the rare third of the classes (by training objects), the worst class's AP, and ECE."""
+    found = predict(
+        model, truth, np.arange(len(material.train.categories)), material.spec, material.size,
+        Thresholds(score=LEAST_SCORE), device=CPU, batch_size=16, workers=0,
+    )  # fmt: skip
     train = dict(zip(material.train.class_names, material.train.objects_per_class.tolist(), strict=True))
-    table = evaluation.evaluate(material.val, found, n_train=train)
+    table = evaluation.evaluate(truth, found, n_train=train)
     rarest_first = sorted(table.classes, key=lambda entry: train[entry.name])
     rare = rarest_first[: -(-len(rarest_first) // 3)]
     return {
@@ -199,6 +198,6 @@ def scored(material: Material, found: Any) -> dict[str, Any]:
         "rare_AP50": float(np.mean([entry.AP50 for entry in rare])),
         "worst_AP": min(entry.AP for entry in table.classes),
         "worst_AP50": min(entry.AP50 for entry in table.classes),
-        "ECE": evaluation.calibration(material.val, found).overall.ECE,
+        "ECE": evaluation.calibration(truth, found).overall.ECE,
         "classes": {entry.name: entry.AP50 for entry in rarest_first},
     }
