@@ -198,6 +198,24 @@ def against_default(done: list[Row], metric: str, arms: list[str], datasets: lis
     return table(["arm", *datasets, "mean"], body)
 
 
+def by_dataset(done: list[Row], arm: str, datasets: list[str]) -> str:
+    """The default and the arm, mean over the seeds that both have."""
+    names = {"AP": "AP", "rare_AP": "AP of the rare third", "frequent_AP50": "AP50 of the most frequent class"}
+    found = {metric: values(done, metric) for metric in names}
+    body = []
+    for dataset in datasets:
+        cells = []
+        for each in found.values():
+            one, two = each.get((dataset, DEFAULT), {}), each.get((dataset, arm), {})
+            seeds = one.keys() & two.keys()
+            if seeds:
+                means = [float(np.mean([mine[seed] for seed in seeds])) for mine in (one, two)]
+                cells.append(f"{means[0]:.1f} to {means[1]:.1f}")
+        if cells:
+            body.append([dataset, str(len(seeds)), *cells])
+    return table(["dataset", "seeds", *names.values()], body)
+
+
 def summary_table(done: list[Row], arms: list[str], datasets: list[str]) -> str:
     """The default's figures, and each arm minus it over the datasets that the arm has, seed by seed."""
     by_metric = {metric: values(done, metric) for metric in SUMMARY}
@@ -284,6 +302,8 @@ def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = pr
     for title, chosen in groups_of(datasets).items():
         say(f"\n### {DEFAULT}, and each arm minus it, on the {title} datasets\n")
         say(summary_table(done, [DEFAULT, *(a for a in arms if a != DEFAULT), *COMMON_PAIRS], chosen))
+    say(f"\n### {DEFAULT} to recommend\n")
+    say(by_dataset(done, "recommend", datasets))
     say("\n### Regret against the best of the grid, AP\n")
     say(regret_table(done, arms, datasets))
     for metric, title in (("AP", "AP"), ("rare_AP", "AP of the rare third")):

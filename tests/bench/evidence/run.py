@@ -147,7 +147,8 @@ def drive(options: argparse.Namespace) -> None:
                 left = []
             while left and len(running) < options.jobs:
                 task = left.pop(0)
-                known = [row for row in done if (row["dataset"], int(row["seed"])) == (task[0], task[2])]
+                same = [row for row in done if (row["dataset"], int(row["seed"])) == (task[0], task[2])]
+                known = [] if options.again else same
                 running[pool.submit(work, task, options.cache, options.weights, known, options.steps)] = task
             for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
                 task = running.pop(future)
