@@ -282,7 +282,7 @@ def groups_of(datasets: list[str]) -> dict[str, list[str]]:
     steep = [name for name in datasets if name.endswith("-100")]
     even = [name for name in datasets if name in BALANCED]
     between = [name for name in datasets if name not in steep + even]
-    return {"100:1": steep, "10:1 to 24:1": between, "even": even}
+    return {"100:1": steep, "about 10:1": between, "even": even}
 
 
 def report(done: list[Row], datasets: list[str], say: Callable[[str], None] = print) -> None:
