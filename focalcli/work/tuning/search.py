@@ -142,8 +142,9 @@ def tune(
     winner = next((run.point for run in study.runs() if run.name == found.winner), None)
     keys = {}
     if winner is not None:
-        longer = as_long(recipe, train_set, winner, recipe.schedule.epochs)
-        keys = space.keys(winner, rest) | {"schedule.epochs": longer}
+        length = as_long(recipe, train_set, winner, recipe.schedule.epochs)
+        keys = space.keys(winner, rest)
+        keys |= {"schedule.epochs": length} if length != recipe.schedule.epochs else {}
     tuned = changed(recipe, keys, name=f"{recipe.name}-tuned"[:100])
     return Outcome(folder, metric, epochs, tuple(study.leaderboard()), found, tuned, keys, stopped)
 
