@@ -221,6 +221,19 @@ def test_a_search_begins_with_the_recipe_the_paper_and_cross_entropy(tmp_path):
     assert names == [OWN, PAPER.name, BALANCED_CE.name]
 
 
+def test_a_search_may_be_shorter_than_what_it_begins_with(tmp_path):
+    """--trials 2: the third of the first points is not trained among the repeats."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.2):
+        finish(study, study.next_search(), score)
+    names = set()
+    while (work := study.next_repeat()) is not None:
+        assert work.repeat
+        names.add(work.name)
+        finish(study, work, 0.3)
+    assert names == {OWN, PAPER.name}
+
+
 def test_repeats_are_of_the_best_and_have_fresh_seeds(tmp_path):
     """REPEATS seeds each of the recipe's own and the two best, none of which the search has used; then it is done."""
     study = study_in(tmp_path / "s")

@@ -130,9 +130,6 @@ class Study:
             known = self.optuna.user_attrs.get("facts")
             if known is None:
                 self.optuna.set_user_attr("facts", facts)
-                for name, point in _first_points(Point(**facts["own"]), space):
-                    attrs = {"arm": name, "point": asdict(point), "seed": 0, "repeat": False}
-                    self.optuna.enqueue_trial(space.parameters(point), user_attrs=attrs)
             elif known != facts:
                 unlike = [key for key in facts if facts[key] != known.get(key)]
                 raise FocalError(f"{file}: is a study of another recipe: {', '.join(unlike)} differ", hint)
@@ -145,8 +142,14 @@ class Study:
             return self._left()
 
     def next_search(self) -> Work:
-        """The next point of the search."""
+        """The next point of the search: those that every search begins with, then what Optuna proposes."""
         with alone(self.folder):
+            begun = {run.name for run in self.runs()}
+            own = Point(**self.optuna.user_attrs["facts"]["own"])
+            for name, point in _first_points(own, self.space):
+                if name not in begun:
+                    self._enqueue(name, point, seed=0, repeat=False)
+                    break
             return self._asked()
 
     def next_repeat(self) -> Work | None:
@@ -161,22 +164,15 @@ class Study:
             name, point = min(wanted, key=lambda each: len(seeds[each[0]]))
             if len(seeds[name]) >= REPEATS:
                 return None
-            if self._waiting():  # the search began with them and never came to them
-                return self._asked()
             own = Point(**self.optuna.user_attrs["facts"]["own"]) if point is None else point
-            attrs = {
-                "arm": name,
-                "point": asdict(own),
-                "seed": min(set(range(1, REPEATS + 1)) - seeds[name]),
-                "repeat": True,
-            }
-            self.optuna.enqueue_trial(self.space.parameters(own), user_attrs=attrs)
+            seed = min(set(range(1, REPEATS + 1)) - seeds[name])
+            self._enqueue(name, own, seed=seed, repeat=True)
             return self._asked()
 
-    def _waiting(self) -> bool:
-        from optuna.trial import TrialState
-
-        return bool(self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    def _enqueue(self, name: str, point: Point, *, seed: int, repeat: bool) -> None:
+        """What Optuna is to give out next."""
+        attrs = {"arm": name, "point": asdict(point), "seed": seed, "repeat": repeat}
+        self.optuna.enqueue_trial(self.space.parameters(point), user_attrs=attrs)
 
     def _asked(self) -> Work:
         tried = {run.name: run for run in self.runs() if run.state == "complete" and not run.repeat}
