@@ -132,7 +132,8 @@ def box_weight(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mappin
     theirs = loss_at_rest(shares, alpha=rule.RETINANET[0], gamma=rule.RETINANET[1])
     times = loss_at_rest(shares, alpha=of_each(fits, alpha), gamma=of_each(fits, gamma)) / theirs
     value = 1.0 if abs(times - 1) < AS_LOUD else float(f"{times:.2g}")
-    reason = f"the classification loss begins {times:.2g} times as loud as with one alpha of 0.25 and gamma 2"
+    much = "about" if value == 1 else f"{times:.2g} times"
+    reason = f"the classification loss begins {much} as loud as with one alpha of 0.25 and gamma 2"
     if "loss.box_weight" not in given and value != 1:
         reason += "; the box loss is made so too, for the balance of the two"
     source = "each class's bias at rest, focal_loss.loss_at_rest"
