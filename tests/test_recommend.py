@@ -126,6 +126,28 @@ def test_repeats_make_an_epoch_longer_and_the_training_no_longer(dataset):
     assert with_repeats.values["schedule.epochs"] <= without.values["schedule.epochs"]
 
 
+def test_where_every_class_is_on_few_pictures_only_the_rarer_ones_are_repeated(dataset):
+    """20 of 100 pictures hold a, 2 hold b: a threshold of 0.5 would show a sqrt(2.5) times and b five times, which is
+    the same mixture as 1 and sqrt(0.2 / 0.02) = 3.16 and a longer epoch."""
+    boxes = [(i, 1, [10, 10, 50, 50]) for i in range(1, 21)] + [(i, 2, [10, 10, 50, 50]) for i in (21, 22)]
+    result = recommend(dataset(boxes, n_images=100), CPU)
+    assert result.values["data.repeat_threshold"] == 0.2
+    said = of(result, "data.repeat_threshold").reason
+    assert said == "b is on 2 % of the pictures: they are shown 3.2 times an epoch"
+
+
+def test_the_fewest_epochs_are_of_pictures_without_repeats(dataset):
+    """A CPU makes 8 epochs of 1000 pictures at least; a class on 100 of them, shown twice, makes an epoch 1,100."""
+    frequent = [(i, 1, [10, 10, 50, 50]) for i in range(1, 101)]
+    boxes = frequent + [(i, 2, [10 + j, 80, 50, 50]) for i in range(101, 1001) for j in range(4)]
+    steps = {}
+    for threshold in (0.0, 0.4):
+        result = recommend(dataset(boxes, n_images=1000), CPU, {"data.repeat_threshold": threshold})
+        steps[threshold] = of(result, "schedule.epochs").figures["steps"]
+    assert steps[0.0] == 8 * 1000 // 4
+    assert steps[0.4] == pytest.approx(steps[0.0], rel=0.06)
+
+
 def test_priors_rest_where_the_small_p_formula_says(dataset):
     """Issue 1: alpha n = (1 - alpha) N (1 + gamma) p^(gamma + 1), with the alpha of each class; holds to a few percent
     for p below 0.01."""

@@ -11,7 +11,7 @@ class Hardware:
 
     Attributes:
         lr: of AdamW, at batch_size. samples: pictures to train on in all, for a small dataset.
-        epochs: the fewest and the most.
+        epochs: the fewest and the most, of pictures as they are.
     """
 
     backbone: str
@@ -30,7 +30,7 @@ class Hardware:
 CPU = Hardware("mobilenet_v2", "imagenet", 256, 427, 128, 2, "none", 4, 4e-4, 3300, (8, 60))
 GPU = Hardware("resnet50", "coco", 800, 1333, 256, 4, "none", 16, 1e-4, 24_000, (12, 100))
 # without pretrained weights: normalised heads and a high learning rate, or the first epochs are lost
-CPU_SCRATCH = Hardware("mobilenet_v2", "none", 256, 427, 64, 2, "group", 8, 2e-3, 3600, (15, 100))
+CPU_SCRATCH = Hardware("mobilenet_v2", "none", 256, 427, 64, 2, "group", 8, 2e-3, 4800, (15, 100))
 GPU_SCRATCH = Hardware("resnet50", "none", 800, 1333, 256, 4, "group", 16, 1e-3, 60_000, (36, 300))
 
 

@@ -40,27 +40,35 @@ def input_size(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> 
 
 
 def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advice:
-    """Repeat-factor sampling where classes are rare and on few pictures."""
+    """Repeat-factor sampling where classes are rare and on few pictures.
+
+    A threshold above the share of every class would show all of them more often, which is no more than a longer epoch.
+    """
     share = train.images_per_class[train.images_per_class > 0] / len(train.image_ids)
-    rarest = float(share.min())
+    rarest, commonest = float(share.min()), float(share.max())
     power = float(given.get("data.repeat_power", 0.5))
-    wanted = min(rule.repeat_threshold(facts), float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}"))
+    most = float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}")
+    wanted = min(rule.repeat_threshold(facts), most, float(f"{commonest:.2g}"))
     value = float(given.get("data.repeat_threshold", wanted if rarest < wanted else 0.0))
     name = min((n, name) for n, name in zip(train.images_per_class.tolist(), train.class_names, strict=True) if n)[1]
     factor = max(1.0, (value / rarest) ** power)
-    reason = f"{name} is on {100 * rarest:.2g} % of the pictures"
+    reason = f"{name} is on {_percent(rarest)} of the pictures"
     reason += f": they are shown {factor:.1f} times an epoch" if factor > 1 else "; nothing needs repeating"
     figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
     return Advice("data.repeat_threshold", value, reason, figures, "Gupta et al. 2019, sec. 4.2", rule.RARE_EVIDENCE)
 
 
 def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advice:
-    """As many as show the hardware's number of pictures, within its limits; repeats make an epoch longer."""
+    """As many as show the hardware's number of pictures, within its limits on epochs without repeats.
+
+    Repeats make an epoch longer and the training no longer: arms were compared by equal steps (docs/recommend.md).
+    """
     count = len(train.image_ids)
     threshold, power = given.get("data.repeat_threshold", 0.0), given.get("data.repeat_power", 0.5)
     shown = int(repeat_factors(train, float(threshold), float(power)).sum())
-    fewest, most = hardware.epochs
-    value = int(given.get("schedule.epochs", min(most, max(fewest, round(hardware.samples / shown)))))
+    fewest, most = (limit * count for limit in hardware.epochs)
+    pictures = min(most, max(fewest, hardware.samples))
+    value = int(given.get("schedule.epochs", max(1, round(pictures / shown))))
     batch = int(given.get("schedule.batch_size", hardware.batch_size))
     steps = value * max(1, shown // batch)
     reason = f"{count:,} pictures{f', {shown:,} with repeats' * (shown > count)}: {steps:,} steps of {batch}"
@@ -95,3 +103,8 @@ def recipe_keys(
         "eval.score_threshold": 0.01,
     }
     return {**values, **given, **chosen}
+
+
+def _percent(share: float) -> str:
+    """Two significant digits of a percentage: 0.38 %, 4.6 %, 57 %, 100 %."""
+    return f"{float(f'{100 * share:.2g}'):g} %"
