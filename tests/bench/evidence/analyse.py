@@ -28,7 +28,7 @@ from focalcli.chance import t_quantile
 DEFAULT = "retinanet"
 LEARNED = 10.0
 LEAST_POINTS = 12  # of the grid, before anything is called its best
-BALANCED = ("deeppcb_600", "shapes-1", "textures-1", "glyphs-1")  # below 3:1: no class is rare
+BALANCED = ("deeppcb_600", "shapes-1", "textures-1", "glyphs-1", "letters-1")  # below 3:1: no class is rare
 COPIES = {"retinanet": "grid 0.25 2", "ce": "grid 0.5 0"}  # arms that are points of the grid
 SUMMARY = {
     "AP": "AP", "rare_AP": "AP of the rare third", "worst_AP": "AP of the worst class",

@@ -1,6 +1,6 @@
-"""Drawn datasets whose imbalance is a dial: three families of pictures, made of numpy and Pillow alone.
+"""Drawn datasets whose imbalance is a dial: four families of pictures, made of numpy and Pillow alone.
 
-A family says what its three classes, its background and its decoys (drawn, never labelled) look like; a Dial says how
+A family says what its classes, its background and its decoys (drawn, never labelled) look like; a Dial says how
 often each class comes, how many objects a picture holds and how many labels of the training split are wrong. The same
 family, dial, split and seed give the same pixels and boxes.
 
@@ -40,14 +40,15 @@ class Dial:
 
 @dataclass(frozen=True)
 class Family:
-    """Three classes and where they are found; sides in pixels, drawn log-uniformly."""
+    """Classes and where they are found; sides in pixels, drawn log-uniformly."""
 
     name: str
-    classes: tuple[str, str, str]
+    classes: tuple[str, ...]
     sides: tuple[float, float]
     decoys: float  # mean per picture
     background: Callable[[np.random.Generator], np.ndarray]
-    patch: Callable[[np.random.Generator, int, float, np.ndarray], Patch]  # label (3: a decoy), side, colour below it
+    # of a label (the number of classes: a decoy), a side and the colour below it
+    patch: Callable[[np.random.Generator, int, float, np.ndarray], Patch]
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,18 @@ def draw(family: Family, dial: Dial, split: str, index: int, seed: int = 0) -> D
     An even validation split measures the AP of a rare class as exactly as that of a frequent one.
     """
     rng = np.random.default_rng((seed, split == "val", index))
-    pixels = family.background(rng)
+    pixels, count = family.background(rng), len(family.classes)
     for _ in range(rng.poisson(family.decoys)):
-        _place(family, rng, 3, pixels, np.zeros((0, 4)))
-    shares = np.ones(3) if split == "val" else dial.head_tail ** -np.linspace(0, 1, 3)
+        _place(family, rng, count, pixels, np.zeros((0, 4)))
+    shares = np.ones(count) if split == "val" else dial.head_tail ** -np.linspace(0, 1, count)
     boxes, labels = np.zeros((0, 4)), []
-    for label in rng.choice(3, rng.poisson(dial.objects), p=shares / shares.sum()):
+    for label in rng.choice(count, rng.poisson(dial.objects), p=shares / shares.sum()):
         box = _place(family, rng, int(label), pixels, boxes)
         if box is not None:
             boxes, labels = np.concatenate([boxes, box[None]]), [*labels, int(label)]
     pixels += rng.normal(0, rng.uniform(4, 12), pixels.shape)
     found = Drawn(pixels.clip(0, 255).astype(np.uint8), boxes, np.array(labels, dtype=np.int64))
-    return found if split == "val" else _mislabelled(found, dial.noise, np.random.default_rng((seed, 2, index)))
+    return found if split == "val" else _mislabelled(found, dial.noise, count, np.random.default_rng((seed, 2, index)))
 
 
 def _place(family: Family, rng: np.random.Generator, label: int, pixels: np.ndarray, taken: np.ndarray) -> object:
@@ -104,11 +105,11 @@ def _iou(box: np.ndarray, others: np.ndarray) -> np.ndarray:
     return shared / np.maximum(1e-9, areas + (box[2:] - box[:2]).prod() - shared)
 
 
-def _mislabelled(drawn: Drawn, noise: float, rng: np.random.Generator) -> Drawn:
+def _mislabelled(drawn: Drawn, noise: float, count: int, rng: np.random.Generator) -> Drawn:
     if not noise or not len(drawn.boxes):
         return drawn
     kind = np.where(rng.random(len(drawn.boxes)) < noise, rng.integers(0, 3, len(drawn.boxes)), 3)
-    labels = np.where(kind == 1, (drawn.labels + rng.integers(1, 3, len(kind))) % 3, drawn.labels)
+    labels = np.where(kind == 1, (drawn.labels + rng.integers(1, count, len(kind))) % count, drawn.labels)
     size = drawn.boxes[:, 2:] - drawn.boxes[:, :2]
     corner = np.floor(rng.uniform(0, 1, size.shape) * (SIDE - size))
     boxes = np.where((kind == 2)[:, None], np.concatenate([corner, corner + size], axis=1), drawn.boxes)
@@ -202,20 +203,39 @@ def _texture(rng: np.random.Generator, label: int, side: float, below: np.ndarra
 
 # --------------------------------------------------------------------------------------------------------- the glyphs
 
-_LINES = (
-    [np.array([[-1, -1], [1, -1]]), np.array([[0, -1], [0, 1]])],  # T
-    [np.array([[-1, -1], [-1, 1], [1, 1]])],  # L
-    [np.array([[-1, -1], [1, 1]]), np.array([[-1, 1], [1, -1]])],  # X
-)
+
+def _pen(*lines: str) -> list[np.ndarray]:
+    """Polylines of corners, each named by its column (l, m, r) and its row (t, c, b)."""
+    places = {"l": -1, "m": 0, "r": 1, "t": -1, "c": 0, "b": 1}
+    return [np.array([[places[column], places[row]] for column, row in line.split()]) for line in lines]
 
 
-def _glyph(rng: np.random.Generator, label: int, side: float, below: np.ndarray) -> Patch:
+_LETTERS = {
+    "T": _pen("lt rt", "mt mb"), "L": _pen("lt lb rb"), "X": _pen("lt rb", "lb rt"), "Z": _pen("lt rt lb rb"),
+    "H": _pen("lt lb", "rt rb", "lc rc"), "V": _pen("lt mb rt"), "E": _pen("rt lt lb rb", "lc rc"),
+    "K": _pen("lt lb", "rt lc rb"), "P": _pen("lb lt rt rc lc"), "M": _pen("lb lt mc rt rb"),
+    "Y": _pen("lt mc rt", "mc mb"), "O": _pen("lt rt rb lb lt"),
+}  # fmt: skip
+_GLYPHS = tuple(_LETTERS)[:3]
+
+
+def _letter(rng: np.random.Generator, lines: list[np.ndarray], side: float, below: np.ndarray) -> Patch:
     """A letter of a few strokes, among single strokes of the same pen."""
-    lines = _LINES[label] if label < 3 else [rng.uniform(-1, 1, (rng.integers(2, 4), 2))]
     angle = rng.uniform(-0.35, 0.35)
     lines = [_turned(line * 0.75, angle) * np.array([rng.uniform(0.75, 1.0), 1.0]) for line in lines]
     cover = _strokes([line.clip(-1, 1) for line in lines], side, rng.uniform(1.8, 3.4))
     return np.broadcast_to(_other_colour(rng, below, (35, 100)), (*cover.shape, 3)), cover
+
+
+def _written(names: tuple[str, ...]) -> Callable[[np.random.Generator, int, float, np.ndarray], Patch]:
+    """The patches of these letters; a decoy is a stroke or two corners more."""
+
+    def patch(rng: np.random.Generator, label: int, side: float, below: np.ndarray) -> Patch:
+        is_letter = label < len(names)
+        lines = _LETTERS[names[label]] if is_letter else [rng.uniform(-1, 1, (rng.integers(2, 4), 2))]
+        return _letter(rng, lines, side, below)
+
+    return patch
 
 
 def _paper(rng: np.random.Generator) -> np.ndarray:
@@ -230,6 +250,7 @@ FAMILIES = {
     for family in (
         Family("shapes", ("triangle", "square", "disc"), (14, 44), 2.0, lambda rng: _clouds(rng, 16, 22), _shape),
         Family("textures", ("stripes", "dots", "rings"), (20, 52), 1.0, lambda rng: _clouds(rng, 6, 12), _texture),
-        Family("glyphs", ("T", "L", "X"), (14, 32), 5.0, _paper, _glyph),
+        Family("glyphs", _GLYPHS, (14, 32), 5.0, _paper, _written(_GLYPHS)),
+        Family("letters", tuple(_LETTERS), (14, 32), 5.0, _paper, _written(tuple(_LETTERS))),
     )
 }

@@ -75,6 +75,7 @@ SUBJECTS = {
         Subject("textures-10-noise20", OCTAVES[20], family="textures", dial=Dial(10, noise=0.2)),
         Subject("face_mask", OCTAVES[18], real="face_mask", cut=Windows(share=0.3), held_out=True),
         *_drawn("glyphs", OCTAVES[12], held_out=True),
+        *_drawn("letters", OCTAVES[12], held_out=True),
     )
 }
 
