@@ -90,15 +90,16 @@ def test_a_recipe_names_its_data_relative_to_itself_and_trains_from_anywhere(wor
 
 
 def test_a_recipe_may_replace_a_recipe_and_says_so_but_no_other_file(world, tmp_path):
-    recipe, notes, data = tmp_path / "r.yaml", tmp_path / "notes.txt", world / "data"
+    recipe, notes, data = tmp_path / "r.yaml", tmp_path / "notes.yaml", world / "data"
     notes.write_text("dear diary")
     assert "wrote" in focal("recommend", data, "-o", recipe).stderr
     assert "replaced" in focal("recommend", data, "-o", recipe, "loss.gamma=1").stderr
     assert "gamma: 1.0" in recipe.read_text()
     mistake("recommend", data, "-o", notes, says="exists and is not a recipe")
-    mistake("recommend", data, "-o", data / "annotations/train.json", says="exists and is not a recipe")
+    for other in (data / "annotations/train.json", tmp_path / "page.html"):
+        mistake("recommend", data, "--format", "html", "-o", other, says="takes the recipe", hint="--format html >")
     mistake("recommend", data, "-o", tmp_path, says="is not a file")
-    assert notes.read_text() == "dear diary" and files_below(tmp_path) == {"r.yaml", "notes.txt"}
+    assert notes.read_text() == "dear diary" and files_below(tmp_path) == {"r.yaml", "notes.yaml"}
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "{file}/inside"])

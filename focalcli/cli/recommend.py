@@ -71,6 +71,9 @@ def recommend(
 
     if pictures is not None and checkpoint is None:
         raise FocalError("--pictures: only a checkpoint looks at pictures", "add --checkpoint RUN, or leave it out")
+    if output is not None and output.suffix not in ("", ".yaml", ".yml"):
+        hint = "give a .yaml file with -o; the page, the JSON and the CSV go to stdout: --format html > page.html"
+        raise FocalError(f"-o {output}: takes the recipe", hint)
     given = recipes.read_overrides(overrides or [])
     data = find_data(dataset, given, images)
     hardware = advisor.hardware_for(_has_gpu(device), given.get("model.weights"))

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from focalcli.recommend.measured import Measured
 
+YOURS = "your choice"
+
 
 @dataclass(frozen=True)
 class Advice:
-    """One recommended value: what, why, on which figures, from where, and how sure."""
+    """One recommended value: what, why, on which figures, from where, and how sure.
+
+    Attributes:
+        confidence: in a word or a few. evidence: the experiments that it rests on, if any.
+    """
 
     key: str
     value: Any
@@ -19,6 +25,12 @@ class Advice:
     figures: Mapping[str, Any]
     source: str
     confidence: str
+    evidence: tuple[str, ...] = ()
+
+    def chosen(self, value: Any, reason: str = "") -> Advice:
+        """The same for a value that is the user's: no rule and no experiment stands behind it."""
+        said = "; ".join(filter(None, ("as asked", reason)))
+        return replace(self, value=value, reason=said, source="", confidence=YOURS, evidence=())
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,19 @@ import numpy as np
 
 from focalcli.focal_loss import equilibrium, loss_at_rest, negative_share
 from focalcli.recommend import rule
-from focalcli.recommend.advice import Advice, ClassFit
+from focalcli.recommend.advice import YOURS, Advice, ClassFit
 from focalcli.recommend.measured import SCORES_EVIDENCE, Measured, pair_of
 from focalcli.recommend.per_class import by_name
 
-YOURS = "your choice"
 AS_LOUD = 0.15  # a difference that nobody needs to hear of
 BALANCE_EVIDENCE = (
-    "moderate: with it cross-entropy gains 0.8 to 4.4 AP on ten small sets; near RetinaNet's pair it hardly matters "
-    "(docs/recommend.md)"
+    "a box weight that keeps the balance: cross-entropy gains 0.8 to 4.4 AP on ten small sets; near RetinaNet's "
+    "pair it hardly matters; 400 steps"
 )
 
 PRIOR_EVIDENCE = (
-    "high: it follows from the loss and the counts, and against 0.01 it was worth 2.2 to 7.0 AP on each of four small "
-    "sets (400 steps, two seeds; docs/recommend.md)"
+    "a prior at rest follows from the loss and the counts; against 0.01 it was worth 2.2 to 7.0 AP on each of four "
+    "small sets; 400 steps, two seeds"
 )
 
 
@@ -49,21 +48,21 @@ def gamma_and_alpha(
             f"objects are {facts.imbalance:.0f} to 1 between {commonest} and {rarest}: the odds of each class are "
             f"{source} times (typical count / count)^0.5, so that the rare are not drowned by the frequent"
         )
-        sure = rule.RARE_EVIDENCE
+        evidence: tuple[str, ...] = (rule.RARE_EVIDENCE,)
         if measured is not None:
-            reason, sure = (
-                f"{reason}; {alpha.reason}",
-                f"of the odds: {sure}; of the measured alpha: {alpha.confidence}",
-            )
-        alpha = replace(alpha, value=dict(zip(names, of_each, strict=True)), reason=reason, confidence=sure)
+            reason, evidence = f"{reason}; {alpha.reason}", (*evidence, *alpha.evidence)
+        alpha = replace(alpha, value=dict(zip(names, of_each, strict=True)), reason=reason, evidence=evidence)
     alpha = replace(alpha, figures={**alpha.figures, "head_to_tail": facts.imbalance})
     if gamma_given is not None:
-        gamma = replace(gamma, value=gamma_given, reason=_asked("loss.gamma", gamma.reason, given), confidence=YOURS)
+        gamma = gamma.chosen(gamma_given, gamma.reason)
     if "loss.alpha" in given:
         own = _completed(given["loss.alpha"], alpha.value, names, "loss.alpha")
         kept = isinstance(own, Mapping) and own != given["loss.alpha"]
-        reason = f"as asked for {', '.join(given['loss.alpha'])}; {alpha.reason}" if kept else "as asked"
-        alpha = replace(alpha, value=own, reason=reason, confidence=YOURS)
+        if kept:
+            reason = f"as asked for {', '.join(given['loss.alpha'])}; {alpha.reason}"
+            alpha = replace(alpha, value=own, reason=reason, confidence=YOURS)
+        else:
+            alpha = alpha.chosen(own)
     return gamma, alpha
 
 
@@ -76,8 +75,8 @@ def _by_rule(chosen: float | None) -> tuple[Advice, Advice, str]:
     )
     weigh = f"positives weigh {alpha:g}, negatives {1 - alpha:g}; no class is rare enough for one of its own"
     return (
-        Advice("loss.gamma", gamma, "" if chosen is not None else why, {}, source, rule.PAIR_EVIDENCE),
-        Advice("loss.alpha", alpha, weigh, {}, source, rule.PAIR_EVIDENCE),
+        Advice("loss.gamma", gamma, "" if chosen is not None else why, {}, source, "moderate", (rule.PAIR_EVIDENCE,)),
+        Advice("loss.alpha", alpha, weigh, {}, source, "moderate", (rule.PAIR_EVIDENCE,)),
         "RetinaNet's" if chosen is None else "those that table 1b has for this gamma,",
     )
 
@@ -98,8 +97,8 @@ def _from_scores(measured: Measured, chosen: float | None, given: Mapping[str, A
         f"{_words(measured.alpha)}, gamma {_words(measured.gamma)})"
     )
     return (
-        Advice("loss.gamma", gamma, of_gamma, at.to_dict(), source, SCORES_EVIDENCE),
-        Advice("loss.alpha", alpha, of_alpha, at.to_dict(), source, SCORES_EVIDENCE),
+        Advice("loss.gamma", gamma, of_gamma, at.to_dict(), source, "low", (SCORES_EVIDENCE,)),
+        Advice("loss.alpha", alpha, of_alpha, at.to_dict(), source, "low", (SCORES_EVIDENCE,)),
         "the measured alpha's",
     )
 
@@ -123,7 +122,7 @@ def prior(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str
         own = _completed(given["loss.prior"], value, list(rests), "loss.prior")
         return Advice("loss.prior", own, "as asked", {}, "", YOURS)
     source = "Lin et al. 2017, sec. 3.3 and 4.1 (pi); equilibrium of the bias, focal_loss.equilibrium"
-    return Advice("loss.prior", value, reason, figures, source, PRIOR_EVIDENCE)
+    return Advice("loss.prior", value, reason, figures, source, "high", (PRIOR_EVIDENCE,))
 
 
 def box_weight(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str, Any]) -> Advice:
@@ -134,12 +133,12 @@ def box_weight(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mappin
     value = 1.0 if abs(times - 1) < AS_LOUD else float(f"{times:.2g}")
     much = "about" if value == 1 else f"{times:.2g} times"
     reason = f"the classification loss begins {much} as loud as with one alpha of 0.25 and gamma 2"
-    if "loss.box_weight" not in given and value != 1:
-        reason += "; the box loss is made so too, for the balance of the two"
     source = "each class's bias at rest, focal_loss.loss_at_rest"
-    value = given.get("loss.box_weight", value)
-    reason = _asked("loss.box_weight", reason, given)
-    return Advice("loss.box_weight", value, reason, {"loudness": times}, source, BALANCE_EVIDENCE)
+    advice = Advice("loss.box_weight", value, reason, {"loudness": times}, source, "moderate", (BALANCE_EVIDENCE,))
+    if "loss.box_weight" in given:
+        return advice.chosen(given["loss.box_weight"], reason)
+    balanced = "; the box loss is made so too, for the balance of the two"
+    return advice if value == 1 else replace(advice, reason=reason + balanced)
 
 
 def of_each(fits: tuple[ClassFit, ...], value: Any) -> list[float]:
@@ -171,10 +170,6 @@ def _completed(own: Any, advised: Any, names: Sequence[str], key: str) -> Any:
         own = {**{name: rest[name] for name in names}, **own}
     by_name(own, names, key)
     return dict(own)
-
-
-def _asked(key: str, reason: str, given: Mapping[str, Any]) -> str:
-    return "; ".join(filter(None, ("as asked", reason))) if key in given else reason
 
 
 def _words(value: float | tuple[float, ...]) -> str:

@@ -18,12 +18,12 @@ RETINANET = (0.25, 2.0)  # alpha and gamma of Lin et al. 2017, sec. 4.1, whose l
 TABLE_1B = ((0.0, 0.75), (0.1, 0.75), (0.2, 0.75), (0.5, 0.50), (1.0, 0.25), (2.0, 0.25), (5.0, 0.25))
 PAPER_PRIOR = 0.01
 PAIR_EVIDENCE = (
-    "moderate: on seven small sets the best of 13 pairs by one seed was 0.1 AP behind this one by the next (0.5 behind "
-    "to 0.3 ahead); 400 steps (docs/recommend.md)"
+    "pairs of alpha and gamma: on seven small sets the best of 13 by one seed was 0.1 AP behind this one by the next "
+    "(0.5 behind to 0.3 ahead); 400 steps"
 )
 RARE_EVIDENCE = (
-    "moderate: repeats and an alpha of each class gave the rarest class of drawn sets of 100:1 +16, +29 and +15 AP, "
-    "the rare third of nine sets of about 10:1 +2.8 (1.2 to 4.3); 400 steps, two seeds (docs/recommend.md)"
+    "repeats and an alpha of each class: +16, +29 and +15 AP for the rarest class of drawn sets of 100:1, +2.8 (1.2 to "
+    "4.3) for the rare third of nine sets of about 10:1; 400 steps, two seeds"
 )
 LEAST_IMBALANCE = 3.0  # head to tail; below it there is no rare class
 STRENGTH = 0.5  # power of typical count / count on the odds alpha / (1 - alpha) of a class

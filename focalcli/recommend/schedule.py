@@ -13,7 +13,7 @@ import numpy as np
 from focalcli import anchors
 from focalcli.coco import Dataset
 from focalcli.recommend import rule
-from focalcli.recommend.advice import Advice
+from focalcli.recommend.advice import YOURS, Advice
 from focalcli.recommend.hardware import Hardware
 from focalcli.recommend.per_class import repeat_factors
 
@@ -28,14 +28,14 @@ def input_size(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> 
     low = int(given.get("input.min_size", fitting))
     high = int(given.get("input.max_size", max(low, round(hardware.max_size * low / hardware.min_size))))
     reason = f"half of the pictures have a short side of {short} px or less"
+    figures = {"median_short_side": short, "max_size": high}
     if "input.min_size" in given:
-        reason = f"as asked; {reason}"
-    elif low < hardware.min_size:
+        return Advice("input.min_size", low, f"as asked; {reason}", figures, "", YOURS)
+    source = "Lin et al. 2017, table 1e: speed against AP by scale"
+    if low < hardware.min_size:
         reason += ": enlarging them would cost time and add nothing"
     else:
         reason += f"; {low} px is what this hardware trains at in reasonable time"
-    figures = {"median_short_side": short, "max_size": high}
-    source = "Lin et al. 2017, table 1e: speed against AP by scale"
     return Advice("input.min_size", low, reason, figures, source, "rule of thumb")
 
 
@@ -55,7 +55,9 @@ def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advi
     reason = f"{name} is on {_percent(rarest)} of the pictures"
     reason += f": they are shown {factor:.1f} times an epoch" if factor > 1 else "; nothing needs repeating"
     figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
-    return Advice("data.repeat_threshold", value, reason, figures, "Gupta et al. 2019, sec. 4.2", rule.RARE_EVIDENCE)
+    source, evidence = "Gupta et al. 2019, sec. 4.2", (rule.RARE_EVIDENCE,) if facts.has_rare_classes else ()
+    advice = Advice("data.repeat_threshold", value, reason, figures, source, "moderate", evidence)
+    return advice.chosen(value, reason) if "data.repeat_threshold" in given else advice
 
 
 def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advice:
@@ -73,7 +75,8 @@ def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advi
     steps = value * max(1, shown // batch)
     reason = f"{count:,} pictures{f', {shown:,} with repeats' * (shown > count)}: {steps:,} steps of {batch}"
     figures = {"images": count, "steps": steps}
-    return Advice("schedule.epochs", value, reason, figures, "", "rule of thumb: watch the AP over epochs")
+    advice = Advice("schedule.epochs", value, reason, figures, "", "rule of thumb: watch the AP over epochs")
+    return advice.chosen(value, reason) if "schedule.epochs" in given else advice
 
 
 def recipe_keys(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 
 from focalcli.recommend import Recommendation
 from focalcli.recommend.explained import Explained
 from focalcli.recommend.measured import Measured
 from focalcli.render.html import drawing, page
+from focalcli.render.html.audit import dataset_name
 from focalcli.render.html.loss_plots import loss_plots
 from focalcli.render.loss_tables import TextTable, explained_tables, measured_tables
-from focalcli.render.recommendation import pair, short, table_of_classes
+from focalcli.render.recommendation import MEASURED, experiments, how_sure, pair, short, table_of_classes
 
 NOTES = {
     "loss": ("Cost by p_t", "As figure 1 of Lin et al. 2017."),
@@ -31,8 +33,10 @@ def recommendation_page(result: Recommendation) -> str:
     tables = [table_of_classes(result)]
     if result.measured is not None:
         tables += measured_tables(result.measured, alpha, gamma)
-    advice = [(entry.key, short(entry.value), entry.reason, entry.confidence, entry.source) for entry in result.advice]
-    return _page("Recommendation", result.dataset, "", advice, tables, alpha, gamma, result.measured)
+    evidence = experiments(result)
+    advice = [(entry.key, short(entry.value), entry.reason, how_sure(entry, evidence)) for entry in result.advice]
+    name, of = dataset_name([Path(result.dataset)]), f"for {result.dataset}"
+    return _page("Recommendation", name, of, advice, evidence, tables, alpha, gamma, result.measured)
 
 
 def explained_page(explained: Explained) -> str:
@@ -40,7 +44,7 @@ def explained_page(explained: Explained) -> str:
     typical = explained.typical
     tables = explained_tables(explained)
     return _page(
-        "Loss", explained.source, f"on {explained.dataset}", [], tables, typical.alpha, typical.gamma, explained.now
+        "Loss", explained.source, f"on {explained.dataset}", [], [], tables, typical.alpha, typical.gamma, explained.now
     )
 
 
@@ -49,6 +53,7 @@ def _page(
     heading: str,
     sub: str,
     advice: Sequence[tuple[str, ...]],
+    evidence: Sequence[str],
     tables: Sequence[TextTable],
     alpha: float,
     gamma: float,
@@ -66,6 +71,8 @@ def _page(
         sub=sub,
         today=f"{date.today():%d %B %Y}".lstrip("0"),
         advice=advice,
+        evidence=evidence,
+        measured_title=MEASURED,
         tables=[(table, list(zip(*(column.cells for column in table.columns), strict=True))) for table in tables],
         plots=plots,
         alpha=alpha,
