@@ -38,7 +38,7 @@ def tuning_page(outcome: Outcome, name: str) -> str:
 
 @drawing.styled()
 def places(runs: Sequence[Run], metric: str) -> str | None:
-    """Score over gamma, a dot for each run of the search; the colour says alpha."""
+    """Score over gamma, a dot for each run of the search and a line for the recipe's own; the colour says alpha."""
     known = [run for run in runs if run.point is not None]
     if not known:
         return None
@@ -58,11 +58,22 @@ def places(runs: Sequence[Run], metric: str) -> str | None:
                 [run.point.gamma for run in these], [100 * run.score for run in these], linestyle="", marker="o",
                 markersize=7, color=colour, markerfacecolor=colour if whole else "none", label=words if whole else None,
             )  # fmt: skip
-    axes.set_xlabel("gamma; hollow: cut short")
+    for run in runs:
+        if run.point is None:
+            axes.axhline(100 * run.score, color=drawing.INK, linewidth=1, linestyle="--", label="recipe")
+    axes.set_xlabel("gamma; hollow: cut short, scored by then")
     axes.set_ylabel(f"{label(metric)} x100")
-    axes.set_ylim(bottom=0)
+    axes.margins(y=0.08)
     axes.grid(axis="y")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handletextpad=0.2)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        columnspacing=1.0,
+        handlelength=1.5,
+        borderaxespad=0,
+        handletextpad=0.2,
+    )
     return drawing.svg(fig, "places", f"{metric} of {len(known)} runs over gamma")
 
 
