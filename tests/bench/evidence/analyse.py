@@ -120,8 +120,8 @@ def regrets(
 
 
 def family(dataset: str) -> str:
-    """What a dataset shares its pictures' making with: shapes-10-sparse is one of the shapes."""
-    return dataset.split("-")[0]
+    """What a dataset shares its pictures' making with: shapes-10-sparse is one of the shapes, letters are glyphs."""
+    return dataset.split("-")[0].replace("letters", "glyphs")
 
 
 def interval(per_dataset: dict[str, list[float]]) -> tuple[float, float]:

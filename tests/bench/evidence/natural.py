@@ -1,6 +1,6 @@
 """Whether the gain of rare classes is one of an even validation split: the same models, scored where they stay rare.
 
-    python tests/bench/evidence/natural.py --jobs 2       # about 20 minutes of one core; results/natural.csv
+    python tests/bench/evidence/natural.py --jobs 2       # about 25 minutes of one core; results/natural.csv
 
 The protocol validates drawn sets on as many rare objects as frequent ones, so that AP of the rare class is exact. But a
 detector that cries a rare class too often pays for it less there. Here each model is also scored on PICTURES new ones
@@ -25,7 +25,8 @@ from record import PROTOCOL, RESULTS  # noqa: E402 (the path comes first)
 from run import WEIGHTS, _material  # noqa: E402
 
 PICTURES = 2000
-DATASETS, ARMS, SEEDS = ("shapes-100", "textures-100", "glyphs-100"), ("retinanet", "recommend"), (0, 1)
+DATASETS = ("shapes-100", "textures-100", "glyphs-100", "letters-100")
+ARMS, SEEDS = ("retinanet", "recommend"), (0, 1)
 FIGURES = ("AP", "AP50", "rare_AP", "rare_AP50", "ECE")
 FIELDS = ("dataset", "arm", "seed", "validation", *FIGURES)
 
