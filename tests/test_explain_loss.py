@@ -60,22 +60,16 @@ def test_equilibrium_alpha_brings_every_class_to_rest_at_one_score(foreground, a
     assert not rests or max(rests) == pytest.approx(min(rests), rel=0.05)
 
 
-def test_gamma_by_rarity_by_hand():
-    """gamma + factor (1 - (n / most n)^0.5): 100, 25 and 1 objects at gamma 2 and factor 2 give 2, 3 and 3.8."""
-    assert per_class.gammas_by_rarity(2.0, [100, 25, 1], 2.0) == pytest.approx([2.0, 3.0, 3.8])
-
-
 def test_the_settings_reach_the_training_as_numbers(world):
     """A recipe names how classes differ; training gets one number for each, from the training set's counts."""
     train = coco.load(world / "data/annotations/train.json")
     plain = setup_of(recipes.load(world / "r.yaml", ["loss.alpha=0.25", "loss.gamma=2"]), train).objective
     words = ["loss.alpha=0.25", "loss.gamma=2", "loss.alpha_by=effective_number", "loss.beta=0.9"]
-    objective = setup_of(recipes.load(world / "r.yaml", [*words, "loss.gamma_by=rarity"]), train).objective
+    objective = setup_of(recipes.load(world / "r.yaml", words), train).objective
     objects = train.objects_per_class.tolist()
     assert (plain.alpha, plain.gamma) == (0.25, 2.0)
     assert objective.alpha == per_class.alphas(0.25, per_class.effective_number_weights(objects, 0.9))
-    assert objective.gamma == per_class.gammas_by_rarity(2.0, objects, 1.0)
-    assert objective.alpha[1] > objective.alpha[0] and objective.gamma[1] > objective.gamma[0] == 2.0
+    assert objective.alpha[1] > objective.alpha[0] and objective.gamma == 2.0
     balanced = setup_of(recipes.load(world / "r.yaml", ["loss.alpha_by=equilibrium"]), train).objective
     assert balanced.alpha[1] > balanced.alpha[0]
 
@@ -84,7 +78,7 @@ def test_the_audit_of_a_recipe_knows_them(world, tmp_path):
     """The share of the first loss is the same in `focal audit --recipe` and in `focal explain-loss`."""
     text = (world / "r.yaml").read_text().replace("alpha_by: none", "alpha_by: effective_number")
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(text.replace("gamma_by: none", "gamma_by: rarity"))
+    recipe.write_text(text)
     size = ["--format", "json"]
     report = one_json(focal("audit", world / "data", "--recipe", recipe, "--fail-on", "never", *size).stdout)
     path = f"data.path={world / 'data'}"
@@ -95,7 +89,7 @@ def test_the_audit_of_a_recipe_knows_them(world, tmp_path):
 
 def test_a_run_with_them_trains_and_explains_itself(world, tmp_path):
     """The checkpoint says what its loss is, and the run prints each class's numbers."""
-    words = ["loss.alpha_by=effective_number", "loss.gamma_by=rarity", "name=tail"]
+    words = ["loss.alpha_by=effective_number", "name=tail"]
     told = focal("train", world / "r.yaml", *words, "--runs", tmp_path, "--device", "cpu").stderr
     assert "square" in next(line for line in told.splitlines() if line.startswith("loss"))
     found = one_json(focal("explain-loss", tmp_path / "tail", "--pictures", 4, "--format", "json").stdout)

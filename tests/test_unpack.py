@@ -15,7 +15,7 @@ from focalcli.work.unpack import setup_of
 # keys that a Setup does not hold: where things lie, what they are called, and what lr and anchors are made of
 ELSEWHERE = {
     "name", "data.path", "data.train", "data.val", "data.train_images", "data.val_images", "model.batch_norm",
-    "loss.alpha_by", "loss.beta", "loss.gamma_by", "loss.gamma_factor",
+    "loss.alpha_by", "loss.beta",
     "schedule.lr", "schedule.base_batch", "anchors.sizes", "anchors.ratios", "input.max_size",
 }  # fmt: skip
 # no value is the default, and none comes twice but where there are only two

@@ -149,7 +149,7 @@ def _network(
 def _by_class(
     recipe: Path, loss: LossSettings, splits: Mapping[str, Dataset], spec: AnchorSpec, short: int, long: int
 ) -> LossSettings:
-    """The loss with an alpha and gamma for each class where the recipe varies them by how often classes come."""
+    """The loss with an alpha for each class where the recipe varies it by how often classes come."""
     from focalcli import recipe as recipes
     from focalcli.audit import reference_split
     from focalcli.recommend import per_class
@@ -157,7 +157,7 @@ def _by_class(
     said = recipes.load(recipe).loss
     train = splits[reference_split(splits)]
     objects = [n for n in train.objects_per_class.tolist() if n]
-    if (said.alpha_by == "none" and said.gamma_by == "none") or not objects:
+    if said.alpha_by == "none" or not objects:
         return loss
     names = [name for name, n in zip(train.class_names, train.objects_per_class, strict=True) if n]
     source, alpha, gamma, prior = loss
@@ -165,11 +165,7 @@ def _by_class(
         per_class.by_name(alpha, names, "loss.alpha"), said.alpha_by, objects, said.beta,
         lambda: per_class.foreground_of(train, spec, short, long),
     )  # fmt: skip
-    gamma = per_class.varied_gamma(
-        per_class.by_name(gamma, names, "loss.gamma"), said.gamma_by, objects, said.gamma_factor
-    )
-    each = [dict(zip(names, value, strict=True)) if isinstance(value, list) else value for value in (alpha, gamma)]
-    return source, each[0], each[1], prior
+    return source, dict(zip(names, alpha, strict=True)) if isinstance(alpha, list) else alpha, gamma, prior
 
 
 def _five_sizes(text: str) -> tuple[float, ...]:

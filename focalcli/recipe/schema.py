@@ -152,10 +152,6 @@ class Loss(Section):
         "none", description="give rare classes more alpha: by Cui et al. 2019, or so that all rest at one score"
     )
     beta: float = Field(0.999, ge=0, lt=1, description="alpha_by effective_number only: 0 is even, near 1 is 1 / count")
-    gamma_by: Literal["none", "rarity"] = Field(
-        "none", description="rarity: more gamma for rare classes, after Li et al. 2022"
-    )
-    gamma_factor: Exponent = Field(1.0, description="gamma_by rarity only: the most that is added to gamma")
     prior: PerClass[Prior] = Field(0.01, description="score of a new head on every anchor; a number or {class: number}")
     box: Literal["l1", "smooth_l1", "giou"] = Field("l1", description="loss of the boxes of matched anchors")
     box_weight: Positive = Field(1.0, description="factor on the box loss")

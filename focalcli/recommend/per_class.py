@@ -1,14 +1,10 @@
-"""Settings for long tails: from one alpha and gamma to one for each class, by how often the classes come.
+"""Settings for long tails: from one alpha to one for each class, by how often the classes come.
 
 alpha_by weighs positives against negatives of a class: the odds alpha / (1 - alpha) are multiplied by the class's
 weight, so that alpha stays within (0, 1). A sigmoid detector has no label for background that a weight could go to, so
 the weight of Cui et al., theirs for whole samples, goes to the positives.
 
-gamma_by: rarity is ours, after Equalized Focal Loss (Li et al. 2022, eq. 3 to 5): gamma grows with a class's rarity.
-There the growth follows the ratio of gradients that training accumulates, and a factor restores the size of the loss;
-here it is fixed before training and there is no such factor, so that a run resumes and reproduces without new state.
-
-Sources: Cui et al. 2019, "Class-Balanced Loss", arXiv:1901.05555, eq. 2 and sec. 4; Li et al. 2022, arXiv:2201.02593.
+Sources: Cui et al. 2019, "Class-Balanced Loss", arXiv:1901.05555, eq. 2 and sec. 4.
 Shapes: K trained classes.
 """
 
@@ -104,13 +100,6 @@ def frequency_weights(objects: Sequence[int], power: float, most: float = math.i
     return np.clip(np.exp(power * (logs.mean() - logs)), 1 / most, most)
 
 
-def gammas_by_rarity(gamma: float | Sequence[float], objects: Sequence[int], factor: float) -> list[float]:
-    """(K,) gamma + factor (1 - g), where g = (n / most n)^0.5 stands for Li et al.'s ratio of gradients."""
-    n = np.asarray(objects, dtype=np.float64)
-    base = np.broadcast_to(np.asarray(gamma, dtype=np.float64), n.shape)
-    return [float(value) for value in base + factor * (1 - np.sqrt(n / n.max()))]
-
-
 def foreground_of(train: Dataset, spec: AnchorSpec, min_size: int, max_size: int) -> list[float]:
     """Positives over negatives of each class with objects, in the order of the file; ignored anchors are neither.
 
@@ -138,8 +127,3 @@ def varied_alpha(
     if by == "equilibrium":
         return alphas(alpha, equilibrium_weights(foreground()))
     return alpha
-
-
-def varied_gamma(gamma: float | list[float], by: str, objects: Sequence[int], factor: float) -> float | list[float]:
-    """What loss.gamma and loss.gamma_by (none or rarity) come to."""
-    return gammas_by_rarity(gamma, objects, factor) if by == "rarity" else gamma

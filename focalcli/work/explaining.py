@@ -60,7 +60,6 @@ def _explained(source: str, recipe: Recipe, now: Any = None) -> Explained:
         per_class.by_name(getattr(loss, key), names, f"loss.{key}") for key in ("alpha", "gamma", "prior")
     )
     alpha = per_class.varied_alpha(alpha, loss.alpha_by, objects, loss.beta, lambda: foreground)
-    gamma = per_class.varied_gamma(gamma, loss.gamma_by, objects, loss.gamma_factor)
     each = [value if isinstance(value, list) else [value] * len(names) for value in (alpha, gamma, prior)]
     return explain(source, str(train.path), names, objects, foreground, *each, now)
 

@@ -12,7 +12,7 @@ from focalcli.coco import Category, Dataset
 from focalcli.errors import FocalError
 from focalcli.files import write_whole
 from focalcli.recipe import Recipe, absolute, as_dict, dump
-from focalcli.recommend.per_class import by_name, foreground_of, varied_alpha, varied_gamma
+from focalcli.recommend.per_class import by_name, foreground_of, varied_alpha
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
 from focalcli.training import loop, run, trial
 from focalcli.training.augment import Augment
@@ -168,7 +168,7 @@ def setup_of(recipe: Recipe, train_set: Dataset) -> Setup:
                 loss.beta,
                 lambda: foreground_of(train_set, spec, size.min_size, size.max_size),
             ),
-            gamma=varied_gamma(per_class(loss.gamma, classes, "loss.gamma"), loss.gamma_by, objects, loss.gamma_factor),
+            gamma=per_class(loss.gamma, classes, "loss.gamma"),
             box=loss.box,
             box_weight=loss.box_weight,
         ),

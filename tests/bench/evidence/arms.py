@@ -19,7 +19,7 @@ from trial import LEAST_SCORE, RETINANET, Loss, Material, new_model, run
 
 from focalcli import recipe, recommend
 from focalcli.recommend import rule
-from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors, varied_alpha, varied_gamma
+from focalcli.recommend.per_class import alphas, frequency_weights, repeat_factors, varied_alpha
 from focalcli.training.data import Collate
 from focalcli.training.loss import BACKGROUND, IGNORE
 from focalcli.work import tuning
@@ -110,9 +110,12 @@ def alpha_by(bench: Bench, by: str) -> Loss:
 
 
 def gamma_by_rarity(bench: Bench) -> Loss:
-    """(0.25, 2) with the recipe's setting loss.gamma_by, up to 1 more for the rarest class."""
-    gamma = varied_gamma(RETINANET.gamma, "rarity", bench.material.train.objects_per_class.tolist(), 1.0)
-    return replace(RETINANET, gamma=tuple(float(f"{each:.4g}") for each in gamma))
+    """(0.25, 2 + 1 - (n / most n)^0.5), after Equalized Focal Loss (Li et al. 2022, arXiv:2201.02593, eq. 3 to 5).
+
+    There gamma follows the ratio of gradients that training accumulates, and a factor restores the size of the loss.
+    """
+    n = bench.material.train.objects_per_class
+    return replace(RETINANET, gamma=tuple(float(f"{each:.4g}") for each in 3 - np.sqrt(n / n.max())))
 
 
 def advised(bench: Bench, measured: Any = None) -> recommend.Recommendation:
