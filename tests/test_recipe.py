@@ -192,7 +192,7 @@ def test_unknown_override_names_the_nearest_key(recipe_file, override, near):
             "P3 to P7",
         ),
         ("24, 48", "48, 24", "anchors.sizes is [48, 24, 96, 160, 256] (line 7), expected ascending", "P3 to P7"),
-        ("[24,", "[-24,", "anchors.sizes[0] is -24 (line 7), expected a number above 0", "P3 to P7"),
+        ("[24,", "[-24,", "anchors.sizes[0] is -24 (line 7), expected a number from 1 to 16384", "P3 to P7"),
         ("[24, 48, 96, 160, 256]", "24, 48", "anchors.sizes is text '24, 48' (line 7), expected a list", "[24, 48]"),
         (
             "path:",
@@ -462,14 +462,20 @@ def test_paths_in_overrides_are_relative_to_the_current_directory(recipe_file, t
     """That is what a shell completes; the name of a split or a keyword is no path, even beside a folder so called."""
     here = tmp_path / "here"
     (here / "train").mkdir(parents=True)
-    (here / "coco").touch()
+    (here / "imagenet").touch()
     (here / "last").touch()
     monkeypatch.chdir(here)
-    typed = ["data.path=../d", "data.train=train", "data.val=val.json", "data.val_images=pics", "model.weights=coco"]
+    typed = [
+        "data.path=../d",
+        "data.train=train",
+        "data.val=val.json",
+        "data.val_images=pics",
+        "model.weights=imagenet",
+    ]
     recipe = load(recipe_file(), typed)
     assert recipe.data.path == str(tmp_path / "d") and recipe.data.val == str(here / "val.json")
     assert recipe.data.val_images == str(here / "pics")
-    assert (recipe.data.train, recipe.model.weights) == ("train", "coco")
+    assert (recipe.data.train, recipe.model.weights) == ("train", "imagenet")
     assert load(recipe_file(), ["model.weights=last"]).model.weights == str(here / "last")
     assert load(recipe_file(), ["model.weights=gone.pt"]).model.weights == str(here / "gone.pt")
     assert load(recipe_file(), ["data.path=~nobody-here/x"]).data.path == str(here / "~nobody-here/x")
@@ -536,17 +542,21 @@ recipes = st.fixed_dictionaries(
         "model": st.fixed_dictionaries(
             {"backbone": st.sampled_from(["resnet18", "mobilenet_v3_large"])},
             optional={
-                "weights": any_text.map("./".__add__) | st.just("coco"),
+                "weights": any_text.map("./".__add__) | st.just("imagenet"),
                 "width": st.integers(2, 99).map((8).__mul__),
             },
         ),
         "anchors": st.fixed_dictionaries(
-            {"sizes": st.lists(positive | st.integers(1, 9999), min_size=5, max_size=5, unique=True).map(sorted)},
-            optional={"ratios": st.lists(positive, min_size=1, max_size=4)},
+            {
+                "sizes": st.lists(numbers(1, 16384) | st.integers(1, 9999), min_size=5, max_size=5, unique=True).map(
+                    sorted
+                )
+            },
+            optional={"ratios": st.lists(numbers(1e-4, 1e4), min_size=1, max_size=4)},
         ),
         "loss": st.fixed_dictionaries(
             {"alpha": per_class(inside)},
-            optional={"gamma": per_class(numbers(0, 1e9)), "prior": per_class(numbers(0, 0.5, exclude_min=True))},
+            optional={"gamma": per_class(numbers(0, 10)), "prior": per_class(numbers(0, 0.5, exclude_min=True))},
         ),
         "schedule": st.fixed_dictionaries(
             {"epochs": st.integers(1, 10**30), "batch_size": st.just(2), "base_batch": st.just(16), "lr": positive},

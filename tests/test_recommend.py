@@ -300,3 +300,64 @@ def test_every_recommendation_is_a_valid_recipe(dataset, boxes):
     assert recipe.as_dict(loaded)["anchors"]["sizes"] == list(values["anchors"]["sizes"])
     alpha = loaded.loss.alpha
     assert all(0 < a < 1 for a in (alpha.values() if isinstance(alpha, dict) else [alpha]))
+
+
+# ------------------------------------------------------------------------------------------------ what the user decides
+
+
+def test_the_table_has_the_prior_that_the_recipe_has(dataset):
+    """Of one class, of one number for all, and of a mapping with a default."""
+    one = recommend(dataset([(1, 1, [10, 10, 50, 50])]), CPU)
+    assert one.classes[0].prior == one.values["loss.prior"]
+    train = dataset([(i, 1 + i % 2, [10 + i, 10, 50, 50]) for i in range(50)], n_images=50)
+    for given_prior, expected in ((0.2, [0.2, 0.2]), ({"b": 0.1, "default": 0.03}, [0.03, 0.1])):
+        assert [fit.prior for fit in recommend(train, CPU, {"loss.prior": given_prior}).classes] == expected
+
+
+def test_alpha_by_takes_the_place_of_the_odds_and_the_rest_follows_it(dataset):
+    """equilibrium brings every class to rest at one score (issue 6), so the priors are one number; 60, 20 and 5 objects
+    would otherwise get alphas of their own on top of it."""
+    boxes = [(i, k, [10 + i, 10 * k, 40, 40]) for k, n in ((1, 60), (2, 20), (3, 5)) for i in range(n)]
+    train = dataset(boxes, names=("a", "b", "c"), n_images=60)
+    plain, equal = recommend(train, CPU), recommend(train, CPU, {"loss.alpha_by": "equilibrium"})
+    assert isinstance(plain.values["loss.alpha"], dict) and equal.values["loss.alpha"] == 0.25
+    priors = list(equal.values["loss.prior"].values())
+    assert max(priors) == pytest.approx(min(priors), rel=0.05)
+    assert max(plain.values["loss.prior"].values()) > 1.2 * min(plain.values["loss.prior"].values())
+    assert "loss.alpha_by=equilibrium" in of(equal, "loss.alpha").reason
+
+
+def test_a_sampler_by_class_takes_the_place_of_the_repeats(dataset):
+    """Its epochs are as long as the pictures are many (Shen et al. 2016)."""
+    boxes = [(i, 1, [10, 10, 50, 50]) for i in range(1, 201)] + [(i, 2, [100, 100, 50, 50]) for i in (1, 2)]
+    result = recommend(dataset(boxes, n_images=200), CPU, {"data.sampler": "class_aware"})
+    assert result.values["data.repeat_threshold"] == 0.0
+    assert "with repeats" not in of(result, "schedule.epochs").reason
+
+
+@pytest.mark.parametrize("spelling", [{"a": 0.0, "b": 0.0, "c": 3.0}, {"c": 3.0, "default": 0.0}])
+def test_a_mapping_means_the_same_however_it_is_spelt(dataset, spelling):
+    """The mean gamma is 1 for both, and table 1b has alpha 0.25 with it."""
+    train = dataset([(i, 1 + i % 3, [10 + i, 10, 50, 50]) for i in range(60)], names=("a", "b", "c"), n_images=60)
+    assert recommend(train, CPU, {"loss.gamma": spelling}).values["loss.alpha"] == 0.25
+
+
+def test_a_backbone_without_coco_weights_gets_imagenets(dataset):
+    """torchvision has COCO weights of a RetinaNet on resnet50 alone."""
+    train = dataset([(1, 1, [10, 10, 50, 50])])
+    assert recommend(train, GPU).values["model.weights"] == "coco"
+    assert recommend(train, GPU, {"model.backbone": "resnet18"}).values["model.weights"] == "imagenet"
+
+
+def test_sgd_gets_the_papers_learning_rate(dataset):
+    """Lin et al. 2017, sec. 4.1: 0.01 with 16 pictures a step, weight decay 0.0001."""
+    values = recommend(dataset([(1, 1, [10, 10, 50, 50])]), CPU, {"schedule.optimizer": "sgd"}).values
+    keys = ("schedule.lr", "schedule.base_batch", "schedule.weight_decay")
+    assert [values[key] for key in keys] == [0.01, 16, 1e-4]
+
+
+def test_two_classes_of_one_name_are_refused(dataset):
+    """A recipe's mapping could not tell them apart, and train refuses them (F202)."""
+    train = dataset([(1, 1, [10, 10, 50, 50]), (2, 2, [10, 10, 50, 50])], names=("a", "a"))
+    with pytest.raises(FocalError, match="two classes are called 'a'"):
+        recommend(train, CPU)

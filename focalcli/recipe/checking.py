@@ -30,7 +30,7 @@ STAND_IN: dict[str, Any] = {
     "data": {"path": ""},
     "model": {"backbone": "resnet50"},
     "anchors": {"sizes": [32, 64, 128, 256, 512]},
-    "input": {"min_size": 32, "max_size": 10**9},
+    "input": {"min_size": 32, "max_size": 16384},
     "loss": {"alpha": 0.25},
     "schedule": {"epochs": 1, "batch_size": 1, "base_batch": 1, "lr": 0.01},
 }

@@ -30,7 +30,9 @@ PerClass = Annotated[
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Inside = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
-Exponent = Annotated[float, Field(ge=0)]
+Exponent = Annotated[float, Field(ge=0, le=10)]  # the paper goes to 5; at 10 only p_t below 0.4 costs anything
+Side = Annotated[float, Field(ge=1, le=16384)]
+Ratio = Annotated[float, Field(ge=1e-4, le=1e4)]
 Prior = Annotated[float, Field(gt=0, le=0.5)]
 Factor = Annotated[float, Field(ge=0.1, le=4)]
 
@@ -72,7 +74,7 @@ class Data(Section):
         0.0, description="repeat images of classes on fewer than this share (Gupta et al. 2019); 0 is off"
     )
     repeat_power: float = Field(
-        0.5, gt=0, le=1, description="repeats are (threshold / share) to this power; 0.5 is LVIS's"
+        0.5, ge=0.1, le=1, description="repeats are (threshold / share) to this power; 0.5 is LVIS's"
     )
     workers: int = Field(2, ge=0, description="processes that load pictures; 0 loads in the training process")
     cache: str | None = Field(None, min_length=1, description="folder to keep decoded pictures in for later epochs")
@@ -94,7 +96,7 @@ class Model(Section):
     weights: str = Field("none", min_length=1, description="coco, imagenet, none, or a file relative to this one")
     trainable_layers: int = Field(3, ge=0, le=5, description="backbone stages that train, from the top; 5 is all")
     batch_norm: Literal["auto", "frozen", "train"] = Field("auto", description="auto: frozen with pretrained weights")
-    width: int = Field(256, ge=16, multiple_of=8, description="channels of the pyramid and the heads")
+    width: int = Field(256, ge=16, le=4096, multiple_of=8, description="channels of the pyramid and the heads")
     head_depth: int = Field(4, ge=0, le=8, description="convolutions in each head before its output")
     head_norm: Literal["none", "group"] = Field("none", description="normalisation inside the heads")
 
@@ -106,16 +108,24 @@ class Model(Section):
             raise ValueError("coco, imagenet, none or the path of a file")
         return value
 
+    @field_validator("weights")
+    @classmethod
+    def _there_are_such(cls, value: str, info: ValidationInfo) -> str:
+        """torchvision has a RetinaNet trained on COCO for one backbone."""
+        if value == "coco" and info.data.get("backbone", "resnet50") != "resnet50":
+            raise ValueError("imagenet, none or a file: COCO's weights are of resnet50 alone")
+        return value
+
 
 class Anchors(Section):
     """The boxes that the heads start from, on levels P3 to P7."""
 
-    sizes: tuple[Positive, ...] = sequence(
+    sizes: tuple[Side, ...] = sequence(
         min_length=5,
         max_length=5,
         description="side in px at network size, P3 to P7; each also x 2^(1/3) and x 2^(2/3)",
     )
-    ratios: tuple[Positive, ...] = sequence((0.5, 1.0, 2.0), min_length=1, description="height / width")
+    ratios: tuple[Ratio, ...] = sequence((0.5, 1.0, 2.0), min_length=1, max_length=32, description="height / width")
 
     @field_validator("sizes")
     @classmethod
@@ -128,8 +138,8 @@ class Anchors(Section):
 class Input(Section):
     """The size at which the network sees a picture, as torchvision resizes."""
 
-    min_size: int = Field(800, ge=32, description="px of the short side after the resize")
-    max_size: int = Field(1333, ge=32, description="px that the long side may not exceed; at least min_size")
+    min_size: int = Field(800, ge=32, le=8192, description="px of the short side after the resize")
+    max_size: int = Field(1333, ge=32, le=16384, description="px that the long side may not exceed; at least min_size")
 
     @field_validator("max_size")
     @classmethod
@@ -277,7 +287,8 @@ def expected(schema: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(schema["enum"])
     kind = schema.get("type")
     if kind == "array":
-        count = f"exactly {schema['minItems']} items" if "maxItems" in schema else "items"
+        fewest, most = schema.get("minItems"), schema.get("maxItems")
+        count = f"exactly {most} items" if most == fewest and most else f"at most {most} items" if most else "items"
         return f"a list of {count}, each {expected(schema['items'])}"
     if kind == "string":
         return "text of letters, digits, '.', '_' and '-', not with '.' first" if "pattern" in schema else "text"
@@ -290,10 +301,11 @@ def expected(schema: Mapping[str, Any]) -> str:
 
 def limits(schema: Mapping[str, Any]) -> str:
     """The range of a number in words, with a space before it; empty where there is none."""
-    if "minimum" in schema and "maximum" in schema:
-        return f" from {schema['minimum']} to {schema['maximum']}"
+    both = "minimum" in schema and "maximum" in schema
     words = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
     parts = [f"{word} {schema[name]}" for name, word in words.items() if name in schema]
+    if both:
+        parts = [f"from {schema['minimum']} to {schema['maximum']}"]
     if "multipleOf" in schema:
         parts.append(f"a multiple of {schema['multipleOf']}")
     return " " + " and ".join(parts) if parts else ""

@@ -15,6 +15,7 @@ from typing import Any
 
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
+from focalcli.errors import FocalError
 from focalcli.recommend import anchoring, loss, schedule
 from focalcli.recommend.advice import Advice, ClassFit, Recommendation, recipe_values
 from focalcli.recommend.boxes import at_network_size
@@ -61,14 +62,23 @@ def recommend(
     more = anchoring.larger_input(train, size, sizes.figures["reached_class_mean"])
     size = replace(size, reason=size.reason + more)
     fits = anchoring.class_fits(boxes, AnchorSpec(sizes.value, ratios.value), train.class_names, PAPER_PRIOR)
+    _refuse_namesakes([fit.name for fit in fits], train)
     facts = Facts(tuple(fit.objects for fit in fits))
     repeats = schedule.repeats(train, facts, given)
     epochs = schedule.epochs(train, hardware, given | {"data.repeat_threshold": repeats.value})
     gamma, alpha = loss.gamma_and_alpha(facts, [fit.name for fit in fits], given, measured)
-    of_loss = alpha.value, gamma.value, given
+    of_loss = loss.in_training(alpha.value, facts, fits, given), gamma.value, given
     prior, box_weight = loss.prior(fits, *of_loss), loss.box_weight(fits, *of_loss)
-    advice = (sizes, ratios, gamma, alpha, box_weight, prior, repeats, epochs, size)
-    starts = prior.value if isinstance(prior.value, dict) else {}
-    fits = tuple(replace(fit, prior=starts.get(fit.name, fit.prior)) for fit in fits)
+    advice = (sizes, ratios, gamma, alpha, prior, box_weight, repeats, epochs, size)
+    fits = tuple(replace(fit, prior=p) for fit, p in zip(fits, loss.of_each(fits, prior.value), strict=True))
     values = schedule.recipe_keys(train, hardware, advice, given)
     return Recommendation(str(train.path), advice, fits, values, measured)
+
+
+def _refuse_namesakes(names: list[str], train: Dataset) -> None:
+    """A recipe names classes, so two of one name cannot have values of their own."""
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise FocalError(
+            f"{train.path}: two classes are called {twice!r}",
+            "give each a name of its own; `focal explain F202` says why",
+        )

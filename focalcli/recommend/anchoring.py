@@ -31,6 +31,7 @@ SAME_REACH = 0.01  # of the mean over classes: less is no reason to leave Retina
 SAME_HUNGER = 0.05  # for example 4.2 in place of 5.3 positives a box
 COARSE_COSTS = 0.02  # reach that may be given up to keep a class off a level that is too coarse for it
 MORE_SHAPES_PAY = 0.03  # reach that 15 anchors a cell must gain over 9
+FAIR_REACH = 0.5  # of all boxes: less is not called fine
 ENOUGH_REACH, GOOD_REACH = 0.9, 0.97  # of the mean over classes: a larger input is tried below one, up to the other
 LARGER = (1.5, 2.0, 2.5, 3.0)  # times the input size
 LEAST_STEP = 1.25  # between two ratios: closer ones are one shape
@@ -204,19 +205,21 @@ def _ratios_of(sample: Boxes) -> list[tuple[float, ...]]:
 def _sizes_reason(spec: AnchorSpec, figures: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     reached, hungriest = figures["reached"], figures["hungriest_class"]
     if spec == RETINANET:
+        fine = "fine here" if reached >= FAIR_REACH else "as good as any here"
         reason = (
-            f"RetinaNet's own sizes are fine here: {reached:.1%} of the boxes meet an anchor at IoU 0.5; the hungriest "
-            f"class, {hungriest}, gets {figures['positives_per_box']:.1f} positives a box (harmonic mean)"
+            f"RetinaNet's own sizes are {fine}: {reached:.1%} of the boxes meet an anchor at IoU 0.5; the worst "
+            f"served class, {hungriest}, gets {figures['positives_per_box']:.1f} positive anchors a box (harmonic mean)"
         )
     else:
         reason = (
             f"{reached:.1%} of the boxes meet an anchor at IoU 0.5 (with RetinaNet's own anchors "
-            f"{figures['reached_by_default']:.1%}); the hungriest class, {hungriest}, gets "
-            f"{figures['positives_per_box']:.1f} positives a box (harmonic mean; with RetinaNet's own: "
+            f"{figures['reached_by_default']:.1%}); the worst served class, {hungriest}, gets "
+            f"{figures['positives_per_box']:.1f} positive anchors a box (harmonic mean; with RetinaNet's own: "
             f"{figures['by_default']:.1f})"
         )
     if figures["classes_on_a_level_too_coarse"]:
-        reason += "; no sizes keep every class off a level that is too coarse for it (`focal explain F402`)"
+        whatever = "" if "anchors.sizes" in given else ", whatever the sizes"
+        reason += f"; a class meets a pyramid level that is too coarse for it{whatever} (`focal explain F402`)"
     return f"as asked; {reason}" if "anchors.sizes" in given else reason
 
 
@@ -254,7 +257,7 @@ def class_fits(boxes: Boxes, spec: AnchorSpec, names: Sequence[str], prior: floa
             ClassFit(
                 name=names[k],
                 objects=int(n[k]),
-                foreground=float(positives[k] / max(1.0, total - positives[k])),
+                foreground=max(1.0, float(positives[k])) / max(1.0, total - float(positives[k])),  # as foreground_of
                 positives_per_box=float(middle.mean()),
                 reached=float(reached[k] / n[k]),
                 prior=prior,

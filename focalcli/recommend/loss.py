@@ -15,17 +15,18 @@ from focalcli.focal_loss import equilibrium, loss_at_rest, negative_share
 from focalcli.recommend import rule
 from focalcli.recommend.advice import YOURS, Advice, ClassFit
 from focalcli.recommend.measured import SCORES_EVIDENCE, Measured, pair_of
-from focalcli.recommend.per_class import by_name
+from focalcli.recommend.per_class import by_name, varied_alpha
 
 AS_LOUD = 0.15  # a difference that nobody needs to hear of
+LEAST_PRIOR, MOST_PRIOR = 1e-4, 0.2  # that a new head can start from
 BALANCE_EVIDENCE = (
-    "a box weight that keeps the balance: cross-entropy gains 0.8 to 4.4 AP on ten small sets; near RetinaNet's "
-    "pair it hardly matters; 400 steps"
+    "a box weight that keeps the two losses' balance is worth 0.8 to 4.4 AP to cross-entropy on ten small datasets; "
+    "near RetinaNet's alpha and gamma it hardly matters; 400 steps"
 )
 
 PRIOR_EVIDENCE = (
-    "a prior at rest follows from the loss and the counts; against 0.01 it was worth 2.2 to 7.0 AP on each of four "
-    "small sets; 400 steps, two seeds"
+    "such a prior follows from the loss and the counts; against 0.01 it was worth 2.2 to 7.0 AP on each of four small "
+    "datasets; 400 steps, two seeds"
 )
 
 
@@ -39,19 +40,26 @@ def gamma_and_alpha(
             pair that the classes start from.
     """
     gamma_given = _completed(given.get("loss.gamma"), rule.RETINANET[1], names, "loss.gamma")
-    chosen = None if gamma_given is None else one_number(gamma_given)
-    gamma, alpha, source = _by_rule(chosen) if measured is None else _from_scores(measured, chosen, given)
-    of_each = rule.alpha_of_each(facts, alpha.value)
-    if isinstance(of_each, list):
+    chosen = None if gamma_given is None else mean_of(gamma_given, names)
+    asked = (
+        None if "loss.alpha" not in given else mean_of(_completed(given["loss.alpha"], 0.5, names, "loss.alpha"), names)
+    )
+    gamma, alpha, source = _by_rule(chosen) if measured is None else _from_scores(measured, chosen, asked)
+    by = given.get("loss.alpha_by", "none")
+    each = rule.alpha_of_each(facts, alpha.value) if by == "none" else alpha.value
+    if by != "none":
+        alpha = replace(alpha, reason=f"what the classes' alphas start from, which loss.alpha_by={by} then makes")
+    if isinstance(each, list):
         rarest, commonest = (names[k] for k in (np.argmin(facts.objects), np.argmax(facts.objects)))
         reason = (
-            f"objects are {facts.imbalance:.0f} to 1 between {commonest} and {rarest}: the odds of each class are "
-            f"{source} times (typical count / count)^0.5, so that the rare are not drowned by the frequent"
+            f"{commonest} has {facts.imbalance:.0f} objects for each of {rarest}: the odds alpha / (1 - alpha) "
+            f"of a class are {source} times (geometric mean of the counts / its count)^{rule.STRENGTH:g}, at most "
+            f"{rule.MOST_WEIGHT:g} times, so that the rare are not drowned by the frequent"
         )
         evidence: tuple[str, ...] = (rule.RARE_EVIDENCE,)
         if measured is not None:
             reason, evidence = f"{reason}; {alpha.reason}", (*evidence, *alpha.evidence)
-        alpha = replace(alpha, value=dict(zip(names, of_each, strict=True)), reason=reason, evidence=evidence)
+        alpha = replace(alpha, value=dict(zip(names, each, strict=True)), reason=reason, evidence=evidence)
     alpha = replace(alpha, figures={**alpha.figures, "head_to_tail": facts.imbalance})
     if gamma_given is not None:
         gamma = gamma.chosen(gamma_given, gamma.reason)
@@ -70,9 +78,7 @@ def _by_rule(chosen: float | None) -> tuple[Advice, Advice, str]:
     """gamma, alpha, and whose odds they are."""
     alpha, gamma = rule.pair(chosen)
     source = "Lin et al. 2017, sec. 4.1 and table 1b"
-    why = (
-        "gamma and alpha of RetinaNet: with the box loss in balance no other pair did better on small sets of all kinds"
-    )
+    why = "RetinaNet's gamma and alpha: no other pair did better on small datasets of all kinds"
     weigh = f"positives weigh {alpha:g}, negatives {1 - alpha:g}; no class is rare enough for one of its own"
     return (
         Advice("loss.gamma", gamma, "" if chosen is not None else why, {}, source, "moderate", (rule.PAIR_EVIDENCE,)),
@@ -81,10 +87,10 @@ def _by_rule(chosen: float | None) -> tuple[Advice, Advice, str]:
     )
 
 
-def _from_scores(measured: Measured, chosen: float | None, given: Mapping[str, Any]) -> tuple[Advice, Advice, str]:
-    """What the scores of a trained model say; as for `_by_rule`."""
+def _from_scores(measured: Measured, chosen: float | None, asked: float | None) -> tuple[Advice, Advice, str]:
+    """What the scores of a trained model say; as for `_by_rule`. asked: the user's alpha, the mean of the classes'."""
     alpha, gamma = pair_of(measured, chosen)
-    alpha = one_number(given.get("loss.alpha", alpha))
+    alpha = alpha if asked is None else asked
     at, before = measured.shares(alpha, gamma), measured.shares(alpha, 0.0)
     of_gamma = (
         f"of the negatives' gradient the hardest 1 % of them carry {at.hardest_negatives_gradient:.0%} (cross-entropy: "
@@ -104,41 +110,53 @@ def _from_scores(measured: Measured, chosen: float | None, given: Mapping[str, A
 
 
 def prior(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str, Any]) -> Advice:
-    """Where each class rests under this alpha and gamma, so that no step is spent on moving biases.
+    """Where each class's bias rests under this alpha and gamma, so that no step is spent on moving biases.
 
     Args:
         alpha, gamma: one number, or a mapping of classes.
     """
     pairs = list(zip(fits, of_each(fits, alpha), of_each(fits, gamma), strict=True))
-    rests = {fit.name: _neat(equilibrium(max(fit.foreground, 1e-9), 1.0, alpha=a, gamma=g)) for fit, a, g in pairs}
+    exact = {fit.name: equilibrium(fit.foreground, 1.0, alpha=a, gamma=g) for fit, a, g in pairs}
+    rests = {name: _neat(rest) for name, rest in exact.items()}
     low, high = min(rests, key=rests.__getitem__), max(rests, key=rests.__getitem__)
     value: Any = dict(rests) if len(rests) > 1 else rests[low]
-    reason = (
-        f"where each bias is at rest under this alpha and gamma: {high} at {rests[high]:g}, {low} at {rests[low]:g}"
-    )
+    reason = "the score at which a class's bias has no reason to move under this alpha and gamma"
+    reason += f": {high} {rests[high]:g}, {low} {rests[low]:g}" if rests[low] < rests[high] else ""
+    if any(not LEAST_PRIOR <= rest <= MOST_PRIOR for rest in exact.values()):
+        reason += f"; kept within {LEAST_PRIOR:g} and {MOST_PRIOR:g}"
     total = sum(fit.foreground for fit in fits)
     figures = {"first_loss_from_negatives_at_half": negative_share(total, 1.0, 0.5, alpha=0.5, gamma=0.0)}
     if "loss.prior" in given:
         own = _completed(given["loss.prior"], value, list(rests), "loss.prior")
         return Advice("loss.prior", own, "as asked", {}, "", YOURS)
-    source = "Lin et al. 2017, sec. 3.3 and 4.1 (pi); equilibrium of the bias, focal_loss.equilibrium"
+    source = "Lin et al. 2017, sec. 3.3 and 4.1 (pi); gradient of the bias"
     return Advice("loss.prior", value, reason, figures, source, "high", (PRIOR_EVIDENCE,))
 
 
 def box_weight(fits: tuple[ClassFit, ...], alpha: Any, gamma: Any, given: Mapping[str, Any]) -> Advice:
     """What leaves the two losses the balance with which RetinaNet's own pair begins; arguments as for `prior`."""
-    shares = [max(fit.foreground, 1e-9) for fit in fits]
+    shares = [fit.foreground for fit in fits]
     theirs = loss_at_rest(shares, alpha=rule.RETINANET[0], gamma=rule.RETINANET[1])
     times = loss_at_rest(shares, alpha=of_each(fits, alpha), gamma=of_each(fits, gamma)) / theirs
     value = 1.0 if abs(times - 1) < AS_LOUD else float(f"{times:.2g}")
     much = "about" if value == 1 else f"{times:.2g} times"
-    reason = f"the classification loss begins {much} as loud as with one alpha of 0.25 and gamma 2"
-    source = "each class's bias at rest, focal_loss.loss_at_rest"
+    reason = f"with this alpha and gamma the classification loss is {much} as large as with RetinaNet's, 0.25 and 2"
+    source = "the loss of every class at such a prior"
     advice = Advice("loss.box_weight", value, reason, {"loudness": times}, source, "moderate", (BALANCE_EVIDENCE,))
     if "loss.box_weight" in given:
         return advice.chosen(given["loss.box_weight"], reason)
-    balanced = "; the box loss is made so too, for the balance of the two"
+    balanced = "; the box loss is scaled alike, so that neither drowns the other"
     return advice if value == 1 else replace(advice, reason=reason + balanced)
+
+
+def in_training(alpha: Any, facts: rule.Facts, fits: tuple[ClassFit, ...], given: Mapping[str, Any]) -> Any:
+    """alpha as loss.alpha_by leaves it: one number, or {class: number}."""
+    names, beta = [fit.name for fit in fits], float(given.get("loss.beta", 0.999))
+    varied = varied_alpha(
+        by_name(alpha, names, "loss.alpha"), given.get("loss.alpha_by", "none"), facts.objects, beta,
+        lambda: [fit.foreground for fit in fits],
+    )  # fmt: skip
+    return dict(zip(names, varied, strict=True)) if isinstance(varied, list) else varied
 
 
 def of_each(fits: tuple[ClassFit, ...], value: Any) -> list[float]:
@@ -149,9 +167,13 @@ def of_each(fits: tuple[ClassFit, ...], value: Any) -> list[float]:
     return [float(value.get(fit.name, rest)) for fit in fits]
 
 
-def one_number(value: Any) -> float:
-    """A number, or the mean of a mapping of classes that the user gave: what the other advice is worked out with."""
-    return float(np.mean(list(value.values()))) if isinstance(value, Mapping) else float(value)
+def mean_of(value: Any, names: Sequence[str]) -> float:
+    """A number, or the mean over the classes of a mapping: what the other advice is worked out with."""
+    return (
+        float(np.mean([value.get(name, value.get("default")) for name in names]))
+        if isinstance(value, Mapping)
+        else float(value)
+    )
 
 
 def _completed(own: Any, advised: Any, names: Sequence[str], key: str) -> Any:
@@ -178,4 +200,4 @@ def _words(value: float | tuple[float, ...]) -> str:
 
 def _neat(p: float) -> float:
     """Two significant digits, within what a new head can start from."""
-    return float(f"{min(max(p, 1e-4), 0.2):.2g}")
+    return float(f"{min(max(p, LEAST_PRIOR), MOST_PRIOR):.2g}")

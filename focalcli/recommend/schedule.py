@@ -49,11 +49,17 @@ def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advi
     power = float(given.get("data.repeat_power", 0.5))
     most = float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}")
     wanted = min(rule.repeat_threshold(facts), most, float(f"{commonest:.2g}"))
-    value = float(given.get("data.repeat_threshold", wanted if rarest < wanted else 0.0))
+    by_class = given.get("data.sampler") == "class_aware"  # it takes the place of the repeats
+    value = float(given.get("data.repeat_threshold", wanted if rarest < wanted and not by_class else 0.0))
     name = min((n, name) for n, name in zip(train.images_per_class.tolist(), train.class_names, strict=True) if n)[1]
-    factor = max(1.0, (value / rarest) ** power)
+    factor = 1.0 if by_class else max(1.0, (value / rarest) ** power)
     reason = f"{name} is on {_percent(rarest)} of the pictures"
-    reason += f": they are shown {factor:.1f} times an epoch" if factor > 1 else "; nothing needs repeating"
+    if by_class:
+        reason += "; class_aware shows every class equally often, in place of repeats"
+    elif factor > 1:
+        reason += f": they are shown {factor:.1f} times an epoch"
+    else:
+        reason += "; nothing is repeated" if rarest < wanted else "; nothing needs repeating"
     figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
     source, evidence = "Gupta et al. 2019, sec. 4.2", (rule.RARE_EVIDENCE,) if facts.has_rare_classes else ()
     advice = Advice("data.repeat_threshold", value, reason, figures, source, "moderate", evidence)
@@ -67,13 +73,16 @@ def epochs(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> Advi
     """
     count = len(train.image_ids)
     threshold, power = given.get("data.repeat_threshold", 0.0), given.get("data.repeat_power", 0.5)
+    if given.get("data.sampler") == "class_aware":
+        threshold = 0.0
     shown = int(repeat_factors(train, float(threshold), float(power)).sum())
     fewest, most = (limit * count for limit in hardware.epochs)
     pictures = min(most, max(fewest, hardware.samples))
     value = int(given.get("schedule.epochs", max(1, round(pictures / shown))))
     batch = int(given.get("schedule.batch_size", hardware.batch_size))
     steps = value * max(1, shown // batch)
-    reason = f"{count:,} pictures{f', {shown:,} with repeats' * (shown > count)}: {steps:,} steps of {batch}"
+    repeated = f", {shown:,} with repeats" if shown > count else ""
+    reason = f"{count:,} picture{'s' * (count != 1)}{repeated}: {steps:,} steps of {batch}"
     figures = {"images": count, "steps": steps}
     advice = Advice("schedule.epochs", value, reason, figures, "", "rule of thumb: watch the AP over epochs")
     return advice.chosen(value, reason) if "schedule.epochs" in given else advice
@@ -87,19 +96,24 @@ def recipe_keys(
     size = next(entry for entry in advice if entry.key == "input.min_size")
     batch = given.get("schedule.batch_size", hardware.batch_size)
     steps = next(entry for entry in advice if entry.key == "schedule.epochs").figures["steps"]
+    backbone = given.get("model.backbone", hardware.backbone)
+    weights = given.get("model.weights", hardware.weights)
+    if "model.weights" not in given and weights == "coco" and backbone != "resnet50":
+        weights = "imagenet"  # torchvision has COCO's for the one backbone alone
+    sgd = given.get("schedule.optimizer") == "sgd"
     values = {
-        "model.backbone": hardware.backbone,
-        "model.weights": hardware.weights,
-        "model.trainable_layers": 5 if hardware.weights == "none" or hardware.backbone.startswith("mobilenet") else 3,
+        "model.backbone": backbone,
+        "model.weights": weights,
+        "model.trainable_layers": 5 if weights == "none" or backbone.startswith("mobilenet") else 3,
         "model.width": hardware.width,
         "model.head_depth": hardware.head_depth,
         "model.head_norm": hardware.head_norm,
         "input.max_size": size.figures["max_size"],
         "schedule.batch_size": batch,
-        "schedule.base_batch": batch,
+        "schedule.base_batch": 16 if sgd else batch,
         "schedule.optimizer": "adamw",
-        "schedule.lr": hardware.lr,
-        "schedule.weight_decay": 0.05,
+        "schedule.lr": 0.01 if sgd else hardware.lr,  # of SGD: Lin et al. 2017, sec. 4.1, with 16 pictures a step
+        "schedule.weight_decay": 1e-4 if sgd else 0.05,
         "schedule.warmup_steps": max(1, min(500, steps // 10)),
         "schedule.clip_norm": 10.0,
         "eval.every": max(1, chosen["schedule.epochs"] // 4),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from focalcli.recommend import Advice, Recommendation
-from focalcli.recommend.loss import of_each, one_number
+from focalcli.recommend.loss import of_each
 from focalcli.render.console import Column, print_line
 from focalcli.render.loss_tables import TextTable, measured_tables, print_tables, shown
 
@@ -50,7 +50,8 @@ def how_sure(entry: Advice, evidence: Sequence[str]) -> str:
 
 def pair(result: Recommendation) -> tuple[float, float]:
     """Its alpha and gamma; the mean where they are set by class."""
-    return one_number(result.values["loss.alpha"]), one_number(result.values["loss.gamma"])
+    alpha, gamma = (of_each(result.classes, result.values[key]) for key in ("loss.alpha", "loss.gamma"))
+    return sum(alpha) / len(alpha), sum(gamma) / len(gamma)
 
 
 def table_of_classes(result: Recommendation) -> TextTable:
