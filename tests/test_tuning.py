@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from command import environment, mistake, process
+from command import environment, focal, mistake, process
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_training import draw
@@ -36,7 +37,7 @@ from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
 from focalcli.work.tuning.search import AtRest, _own_point, as_long
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
-from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, verdict
+from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, readable, verdict
 from focalcli.work.tuning.verdict import judge
 
 # ------------------------------------------------------------------------------------------------------- the verdict
@@ -121,6 +122,26 @@ def test_a_rare_class_brings_strength_and_repeats(tmp_path):
     """10 of 110 pictures is under both thresholds."""
     space = space_of(tmp_path, {"head": 100, "tail": 10})
     assert space.strengths and space.repeats == (0.0, 0.1, 0.5)
+
+
+def test_what_the_search_begins_with_is_what_recommend_says_of_sparse_classes(tmp_path):
+    """40 and 8 of 100 pictures: repeats below the share of the more frequent class, 0.4 (test_recommend.py)."""
+    space = space_of(tmp_path, {"a": 40, "b": 8, "c": 12, "d": 40})
+    assert space.first_points()[0].repeat_threshold == 0.4 and space.repeats == (0.0, 0.1, 0.4)
+
+
+def test_a_set_without_objects_is_refused(tmp_path):
+    """There is nothing to weigh."""
+    file = dataset_of(tmp_path, {"a": 1}).path
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    with pytest.raises(FocalError, match="no objects to train on"):
+        Space.of(load(file))
+
+
+def test_a_point_says_all_of_the_alphas(tmp_path):
+    """Its strength takes the place of the recipe's alpha_by, which would weigh the classes once more."""
+    keys = space_of(tmp_path, {"head": 80, "tail": 10}).keys(PAPER, Still())
+    assert (keys["loss.alpha"], keys["loss.alpha_by"]) == (0.25, "none")
 
 
 def test_strength_one_is_inverse_frequency(tmp_path):
@@ -343,10 +364,34 @@ def test_what_a_living_process_trains_is_not_begun_again(tmp_path, monkeypatch):
 
 
 def test_another_recipes_study_is_refused(tmp_path):
-    """Its scores would be compared with others."""
-    study_in(tmp_path / "s")
-    with pytest.raises(FocalError, match="epochs differ"):
-        study_in(tmp_path / "s", epochs=3)
+    """Its scores would be compared with others; the error says what differs."""
+    recipe = {"loss": {"alpha": 0.5, "gamma": 1.0}}
+    study = study_in(tmp_path / "s", recipe=recipe)
+    finish(study, study.next_search(), 0.3)
+    with pytest.raises(FocalError, match="another length, 2 epochs in place of 3"):
+        study_in(tmp_path / "s", recipe=recipe, epochs=3)
+    with pytest.raises(FocalError, match=r"another recipe: loss\.gamma differ"):
+        study_in(tmp_path / "s", recipe={"loss": {"alpha": 0.5, "gamma": 2.0}})
+
+
+def test_a_study_in_which_nothing_ran_stands_in_nobodys_way(tmp_path):
+    """A first try that failed, with weights that are not there, and then the recipe that is right."""
+    study = study_in(tmp_path / "s", metric="AP")
+    study.fail(study.next_search())
+    again = study_in(tmp_path / "s", metric="APr")
+    assert again.next_search().name == OWN
+
+
+def test_a_study_that_was_damaged_later_is_an_error_of_the_file(tmp_path):
+    """SQLite opens it, and fails in its middle."""
+    study = study_in(tmp_path / "s")
+    finish(study, study.next_search(), 0.3)
+    file = tmp_path / "s/study.db"
+    content = bytearray(file.read_bytes())
+    content[8192:] = bytes(range(256)) * ((len(content) - 8192) // 256)
+    file.write_bytes(content)
+    with pytest.raises(FocalError, match=r"study\.db: (cannot be read|not a study)"), readable(tmp_path / "s"):
+        study_in(tmp_path / "s").next_search()
 
 
 def test_a_file_that_is_no_study_is_refused(tmp_path):
@@ -384,6 +429,8 @@ def test_nothing_learned_is_no_tie():
     outcome = Outcome(Path("s"), "AP", 2, runs, verdict(runs), recipe=None, keys={}, stopped=None)
     (line,) = verdict_lines(outcome)
     assert "no run learned anything" in line
+    begun = replace(outcome, runs=(replace(runs[0], state="running", score=None),))
+    assert verdict_lines(begun)[0].startswith("No verdict: no run has ended yet")
 
 
 # -------------------------------------------------------------------------------------------------------- the command
@@ -511,6 +558,22 @@ def test_what_would_be_said_only_after_hours_is_said_at_once(own_world, monkeypa
     Path("notes.txt").write_text("the only copy")
     mistake("tune", "r.yaml", *words, "--runs", "tuned", says=says)
     assert Path("notes.txt").read_text() == "the only copy" and not Path("tuned").exists()
+
+
+def test_the_command_to_go_on_with_is_the_one_that_was_given(own_world, monkeypatch):
+    """Without --epochs, --metric or --runs it would be another study; defaults are not repeated."""
+    said = []
+    monkeypatch.chdir(own_world)
+    monkeypatch.setattr("focalcli.work.tuning.tune", lambda *_, **__: None)
+    monkeypatch.setattr("focalcli.work.tuning.save", lambda outcome, *, command, **_: said.append(command) or [])
+    monkeypatch.setattr("focalcli.render.tuning.print_outcome", lambda *_: (_ for _ in ()).throw(FocalError("far", "")))
+    words = ["loss.gamma=1", "--epochs", "3", "--metric", "AP50", "--minutes", "7", "--runs", "elsewhere"]
+    focal("tune", "r.yaml", *words, "--trials", "40", exit_code=2)
+    (command,) = said
+    assert shlex.split(command) == [
+        "focal", "tune", "r.yaml", "loss.gamma=1", "--minutes", "7.0", "--epochs", "3", "--metric", "AP50",
+        "--runs", "elsewhere",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("words", "helpers"), [([], ["1", "2"]), (["--jobs", "2"], ["1"])])

@@ -75,9 +75,15 @@ def tune(
         from focalcli.work import tuning
     from focalcli.render.tuning import TuningDisplay, print_outcome
 
+    said = {
+        "--minutes": (minutes, 60.0), "--trials": (trials, 40), "--epochs": (epochs, None), "--metric": (metric, "AP"),
+        "--jobs": (jobs, None), "-o": (output, None), "--runs": (runs, DEFAULT_RUNS),
+        "--device": (device.value, Device.auto.value),
+    }  # fmt: skip
+    options = {name: value for name, (value, default) in said.items() if value != default}
+    again = command_line("tune", recipe, *(overrides or []), **options)
     gpus = tuning.gpus(device.value)
     jobs = jobs or max(1, gpus)
-    again = command_line("tune", recipe, *(overrides or []), **{"--runs": None if runs == DEFAULT_RUNS else runs})
     budget = tuning.Budget(minutes, trials, epochs)
     others = [
         "tune", recipe, *(overrides or []), "--minutes", minutes, "--trials", trials, "--metric", metric,

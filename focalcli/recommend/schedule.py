@@ -39,18 +39,25 @@ def input_size(train: Dataset, hardware: Hardware, given: Mapping[str, Any]) -> 
     return Advice("input.min_size", low, reason, figures, source, "rule of thumb")
 
 
-def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advice:
-    """Repeat-factor sampling where classes are rare and on few pictures.
+def repeat_threshold(train: Dataset, facts: rule.Facts, power: float = 0.5) -> float:
+    """Of repeat-factor sampling, 0 where no class is rare or all are on pictures enough.
 
     A threshold above the share of every class would show all of them more often, which is no more than a longer epoch.
     """
     share = train.images_per_class[train.images_per_class > 0] / len(train.image_ids)
     rarest, commonest = float(share.min()), float(share.max())
-    power = float(given.get("data.repeat_power", 0.5))
     most = float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}")
     wanted = min(rule.repeat_threshold(facts), most, float(f"{commonest:.2g}"))
+    return wanted if rarest < wanted else 0.0
+
+
+def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advice:
+    """Repeat-factor sampling where classes are rare and on few pictures."""
+    power = float(given.get("data.repeat_power", 0.5))
+    wanted = repeat_threshold(train, facts, power)
     by_class = given.get("data.sampler") == "class_aware"  # it takes the place of the repeats
-    value = float(given.get("data.repeat_threshold", wanted if rarest < wanted and not by_class else 0.0))
+    value = float(given.get("data.repeat_threshold", 0.0 if by_class else wanted))
+    rarest = float(train.images_per_class[train.images_per_class > 0].min() / len(train.image_ids))
     name = min((n, name) for n, name in zip(train.images_per_class.tolist(), train.class_names, strict=True) if n)[1]
     factor = 1.0 if by_class else max(1.0, (value / rarest) ** power)
     reason = f"{name} is on {_percent(rarest)} of the pictures"
@@ -59,7 +66,7 @@ def repeats(train: Dataset, facts: rule.Facts, given: Mapping[str, Any]) -> Advi
     elif factor > 1:
         reason += f": they are shown {factor:.1f} times an epoch"
     else:
-        reason += "; nothing is repeated" if rarest < wanted else "; nothing needs repeating"
+        reason += "; nothing is repeated" if wanted else "; nothing needs repeating"
     figures = {"rarest_class": name, "share_of_images": rarest, "factor": factor}
     source, evidence = "Gupta et al. 2019, sec. 4.2", (rule.RARE_EVIDENCE,) if facts.has_rare_classes else ()
     advice = Advice("data.repeat_threshold", value, reason, figures, source, "moderate", evidence)

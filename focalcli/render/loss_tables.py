@@ -53,7 +53,7 @@ def measured_tables(measured: Measured, alpha: float, gamma: float) -> list[Text
         )
     )
     by_class = TextTable(
-        f"Scores of {measured.checkpoint} on {of}, weighed with alpha {alpha:g}, gamma {gamma:g}",
+        f"Scores of {measured.checkpoint} on {of}, weighed with alpha {alpha:.3g}, gamma {gamma:.3g}",
         (
             Column("class", [row.name for row in rows], left=True, style="bold"),
             Column("positives", [f"{row.positives:,}" for row in rows]),

@@ -69,6 +69,8 @@ def columns(runs: Sequence[Run]) -> list[Column]:
 def verdict_lines(outcome: Outcome) -> list[str]:
     """What the study shows, in sentences."""
     found, metric = outcome.verdict, outcome.metric
+    if not any(run.state in ("complete", "pruned") for run in outcome.runs):
+        return ["No verdict: no run has ended yet. Go on with the same command; the recipe stays as it is."]
     if max((run.score or 0.0 for run in outcome.runs), default=0.0) < LEARNED:
         return [
             f"No verdict: no run learned anything in {outcome.epochs} epochs. Give each more with --epochs, in a new "

@@ -17,11 +17,11 @@ from focalcli.coco import Dataset
 from focalcli.errors import FocalError
 from focalcli.focal_loss import equilibrium, loss_at_rest
 from focalcli.recipe import Recipe, as_dict
-from focalcli.recommend.per_class import repeat_factors
+from focalcli.recommend.per_class import repeat_factors, varied_alpha
 from focalcli.training.device import gpu_count
 from focalcli.work import unpack
 from focalcli.work.tuning.space import Point, Space
-from focalcli.work.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, verdict
+from focalcli.work.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, readable, verdict
 from focalcli.work.tuning.trials import GivenUp, Stopped, changed, train
 from focalcli.work.tuning.verdict import Verdict
 
@@ -124,29 +124,30 @@ def tune(
         "epochs": epochs,
         "own": asdict(_own_point(recipe, space, rest)),
     }
-    study = Study(folder, facts, space, recipe.schedule.seed)
-    deadline = started + 60 * budget.minutes
-    search_until = started + 60 * budget.minutes * SEARCH_SHARE
-    stopped = None
-    while stopped is None:
-        work = _next(study, budget, search_until, deadline)
-        if work is None:
-            break
-        keys = {} if work.point is None else space.keys(work.point, rest)
-        length = epochs if work.point is None else as_long(recipe, train_set, work.point, epochs)
-        keys |= _short(recipe, length) | {"schedule.seed": (recipe.schedule.seed + work.seed) % 2**32}
-        stopped = _run(study, work, changed(recipe, keys, name=f"{work.number:04}"), device, metric, told)
-    if stopped is None:
-        others_done()
-    found = verdict(study.runs())
-    winner = next((run.point for run in study.runs() if run.name == found.winner), None)
-    keys = {}
-    if winner is not None:
-        length = as_long(recipe, train_set, winner, recipe.schedule.epochs)
-        keys = space.keys(winner, rest)
-        keys |= {"schedule.epochs": length} if length != recipe.schedule.epochs else {}
+    with readable(folder):
+        study = Study(folder, facts, space, recipe.schedule.seed)
+        deadline = started + 60 * budget.minutes
+        search_until = started + 60 * budget.minutes * SEARCH_SHARE
+        stopped = None
+        while stopped is None:
+            work = _next(study, budget, search_until, deadline)
+            if work is None:
+                break
+            keys = {} if work.point is None else space.keys(work.point, rest)
+            length = epochs if work.point is None else as_long(recipe, train_set, work.point, epochs)
+            keys |= _short(recipe, length) | {"schedule.seed": (recipe.schedule.seed + work.seed) % 2**32}
+            stopped = _run(study, work, changed(recipe, keys, name=f"{work.number:04}"), device, metric, told)
+        if stopped is None:
+            others_done()
+        found, leaderboard = verdict(study.runs()), tuple(study.leaderboard())
+        winner = next((run.point for run in study.runs() if run.name == found.winner), None)
+        keys = {}
+        if winner is not None:
+            length = as_long(recipe, train_set, winner, recipe.schedule.epochs)
+            keys = space.keys(winner, rest)
+            keys |= {"schedule.epochs": length} if length != recipe.schedule.epochs else {}
     tuned = changed(recipe, keys, name=f"{recipe.name}-tuned"[:100])
-    return Outcome(folder, metric, epochs, tuple(study.leaderboard()), found, tuned, keys, stopped)
+    return Outcome(folder, metric, epochs, leaderboard, found, tuned, keys, stopped)
 
 
 def gpus(device: str) -> int:
@@ -224,11 +225,14 @@ def _short(recipe: Recipe, epochs: int) -> dict[str, Any]:
 
 def _epochs(recipe: Recipe, folder: Path, budget: Budget, device: str) -> int:
     """Of a run: as asked, as the study began with, or so many that RUNS_WANTED whole runs fit into the search."""
-    if budget.epochs is not None:
-        return budget.epochs
     note = folder / "epochs.txt"
-    if note.is_file() and note.read_text().strip().isdigit():
-        return int(note.read_text())
+    known = int(note.read_text()) if note.is_file() and note.read_text().strip().isdigit() else None
+    if budget.epochs is not None:
+        if known is None:
+            note.write_text(f"{budget.epochs}\n")
+        return budget.epochs
+    if known is not None:
+        return known
     cost = unpack.dry_run(recipe, device=device)
     room = 60 * budget.minutes * SEARCH_SHARE / RUNS_WANTED - LOOKS * cost.evaluation_seconds
     epochs = max(FEWEST_EPOCHS, min(recipe.schedule.epochs, int(room / max(cost.seconds_per_epoch, 1e-3))))
@@ -240,7 +244,8 @@ def _own_point(recipe: Recipe, space: Space, rest: AtRest) -> Point:
     """Where the recipe lies in the space; a value for each class counts as their mean, unless it is a known point's."""
     values = as_dict(recipe)
     loss, repeats = values["loss"], values["data"]["repeat_threshold"]
-    own = {"loss.alpha": loss["alpha"], "loss.gamma": loss["gamma"], "data.repeat_threshold": repeats}
+    own = {key: loss[key.split(".")[1]] for key in ("loss.alpha", "loss.alpha_by", "loss.gamma")}
+    own["data.repeat_threshold"] = repeats
     for point in space.first_points():
         if own.items() <= space.keys(point, rest).items():
             return point
@@ -266,6 +271,11 @@ class AtRest:
             if entry.boxes
         }
         self.loss = as_dict(recipe)["loss"]
+        objects = [entry.boxes for entry in found if entry.boxes]
+        self.alpha = varied_alpha(
+            self._each(self.loss["alpha"]), recipe.loss.alpha_by, objects, recipe.loss.beta,
+            lambda: list(self.foreground.values()),
+        )  # fmt: skip
 
     def priors(self, alpha: Any, gamma: float) -> dict[str, float] | None:
         """The prior of each class; None where the recipe has one number, which stays."""
@@ -281,8 +291,8 @@ class AtRest:
     def box_weight(self, alpha: Any, gamma: Any) -> float:
         """The box weight with which the two losses begin as the recipe's do."""
         own, new = (
-            loss_at_rest(list(self.foreground.values()), alpha=self._each(a), gamma=self._each(g))
-            for a, g in ((self.loss["alpha"], self.loss["gamma"]), (alpha, gamma))
+            loss_at_rest(list(self.foreground.values()), alpha=a, gamma=self._each(g))
+            for a, g in ((self.alpha, self.loss["gamma"]), (self._each(alpha), gamma))
         )
         return self.loss["box_weight"] * new / own
 

@@ -20,14 +20,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from focalcli.coco import Dataset
+from focalcli.errors import FocalError
 from focalcli.recommend import rule
 from focalcli.recommend.per_class import alphas, frequency_weights
+from focalcli.recommend.schedule import repeat_threshold
 
 GAMMA = (0.0, 5.0, 0.25)  # lowest, highest, step: the range of Lin et al. 2017, table 1b
 ALPHA = (0.1, 0.9, 0.05)
 STRENGTH = (0.0, 1.0, 0.25)
 BOX_POWERS = (-2, 2)  # of two: a quarter to four times the balance of the recipe
-REPEAT_THRESHOLDS = (0.0, 0.1, rule.REPEAT_THRESHOLD)
+SOME_REPEATS = 0.1  # a threshold beside none and what `focal recommend` says
 
 
 class Rest(Protocol):
@@ -81,17 +83,23 @@ class Space:
 
     @classmethod
     def of(cls, train_set: Dataset) -> Space:
-        """Strength where classes are imbalanced, repeats where a class is on few pictures."""
+        """Strength where classes are imbalanced, repeats where a class is on few pictures.
+
+        Raises:
+            FocalError: no objects.
+        """
         counts = {
             name: int(count)
             for name, count in zip(train_set.class_names, train_set.objects_per_class, strict=True)
             if count
         }
-        pictures = [int(n) for n in train_set.images_per_class if n]
-        rarest = min(pictures) / max(1, len(train_set.image_ids))
-        imbalanced = max(counts.values()) / min(counts.values()) >= rule.LEAST_IMBALANCE
-        repeats = tuple(t for t in REPEAT_THRESHOLDS if imbalanced and (t == 0 or rarest < t))
-        return cls(counts, imbalanced, repeats or (0.0,))
+        if not counts:
+            raise FocalError(f"{train_set.path}: no objects to train on", "give a training set with annotations")
+        facts = rule.Facts(tuple(counts.values()))
+        advised = repeat_threshold(train_set, facts)
+        rarest = min(int(n) for n in train_set.images_per_class if n) / max(1, len(train_set.image_ids))
+        repeats = {0.0, advised, *([SOME_REPEATS] if rarest < SOME_REPEATS < advised else [])}
+        return cls(counts, facts.has_rare_classes, tuple(sorted(repeats)))
 
     def first_points(self) -> tuple[Point, ...]:
         """What every search begins with: what `focal recommend` says, the paper's pair, and cross-entropy."""
@@ -138,6 +146,7 @@ class Space:
         prior = {} if priors is None else {"loss.prior": dict(priors)}
         return {
             "loss.alpha": alpha,
+            "loss.alpha_by": "none",  # the strength is in its place
             "loss.gamma": point.gamma,
             "loss.box_weight": float(f"{rest.box_weight(alpha, point.gamma) * point.box:.3g}"),
             "data.repeat_threshold": point.repeat_threshold,

@@ -14,7 +14,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -131,8 +131,9 @@ class Study:
             if known is None:
                 self.optuna.set_user_attr("facts", facts)
             elif known != facts:
-                unlike = [key for key in facts if facts[key] != known.get(key)]
-                raise FocalError(f"{file}: is a study of another recipe: {', '.join(unlike)} differ", hint)
+                if any(run.state != "failed" for run in self.runs()):
+                    raise FocalError(f"{file}: is a study of {_unlike(known, facts)}", hint)
+                self.optuna.set_user_attr("facts", facts)  # nothing of the other one came to anything
 
     # ----------------------------------------------------------------------------------------------- what to do next
 
@@ -144,7 +145,7 @@ class Study:
     def next_search(self) -> Work:
         """The next point of the search: those that every search begins with, then what Optuna proposes."""
         with alone(self.folder):
-            begun = {run.name for run in self.runs()}
+            begun = {run.name for run in self.runs() if run.state != "failed"}
             own = Point(**self.optuna.user_attrs["facts"]["own"])
             for name, point in _first_points(own, self.space):
                 if name not in begun:
@@ -261,6 +262,42 @@ class Study:
                 )
             )
         return result
+
+
+def _unlike(known: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """In what a study differs from what is asked for, in words."""
+    if known.get("data") != facts.get("data"):
+        return "other training annotations"
+    if known.get("recipe") != facts.get("recipe"):
+        theirs, ours = _flat(known.get("recipe") or {}), _flat(facts["recipe"])
+        keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+        return f"another recipe: {', '.join(keys[:4])}{' and more' if len(keys) > 4 else ''} differ"
+    if known.get("metric") != facts.get("metric"):
+        return f"another metric, {known.get('metric')} in place of {facts['metric']}"
+    if known.get("epochs") != facts.get("epochs"):
+        return f"runs of another length, {known.get('epochs')} epochs in place of {facts['epochs']}"
+    return "another version of focal"
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value."""
+    return {f"{name}.{key}": value for name, section in recipe.items() for key, value in dict(section).items()}
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Whatever a damaged study does to Optuna and SQLite is an error of the file's."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
+        raise FocalError(
+            f"{folder / 'study.db'}: cannot be read or written any more ({reason})",
+            f"is the disk full? a damaged study is of no use: delete {folder}, or choose another name with name=...",
+        ) from None
 
 
 @contextmanager
