@@ -7,6 +7,7 @@ signals and terminals in test_process.py.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import re
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from command import (
     ROOT,
     TINY,
@@ -87,6 +89,26 @@ def test_a_recipe_names_its_data_relative_to_itself_and_trains_from_anywhere(wor
     shutil.move(project, tmp_path / "elsewhere")
     shown = focal("recipe", "show", tmp_path / "elsewhere/new/my recipe ü.yaml").stdout
     assert f"path: {tmp_path}/elsewhere/data " in shown
+
+
+def test_a_recipe_of_compressed_annotations_is_relative_to_the_recipe(world, tmp_path):
+    """A .json.gz is a file, not the name of a split; what reads the recipe finds it."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    for split in ("train", "val"):
+        content = (world / f"data/annotations/{split}.json").read_bytes()
+        (place / f"{split[::-1]}.json.gz").write_bytes(gzip.compress(content))
+    recipe, pictures = tmp_path / "recipes/r.yaml", ["--images", world / "data/images/train"]
+    train, val = (place / f"{split[::-1]}.json.gz" for split in ("train", "val"))
+    focal("recommend", train, f"data.val={val}", "-o", recipe, *pictures, "--device", "cpu")
+    said = yaml.safe_load(recipe.read_text())["data"]
+    assert (recipe.parent / said["train"]).resolve() == train and (recipe.parent / said["val"]).resolve() == val
+    assert "rests at" in focal("explain-loss", recipe).stdout
+
+
+def test_stdin_gives_advice_and_no_recipe(world):
+    """It has no name that a recipe could give, and none is written."""
+    mistake("recommend", "-", "-o", "r.yaml", says="stdin has no name", hint="give the file")
 
 
 def test_a_recipe_may_replace_a_recipe_and_says_so_but_no_other_file(world, tmp_path):

@@ -74,6 +74,8 @@ def recommend(
     if output is not None and output.suffix not in ("", ".yaml", ".yml"):
         hint = "give a .yaml file with -o; the page, the JSON and the CSV go to stdout: --format html > page.html"
         raise FocalError(f"-o {output}: takes the recipe", hint)
+    if output is not None and dataset == Path("-"):
+        raise FocalError("-o: a recipe names its dataset, and stdin has no name", "give the file, or leave -o out")
     given = recipes.read_overrides(overrides or [])
     data = find_data(dataset, given, images)
     hardware = advisor.hardware_for(_has_gpu(device), given.get("model.weights"))

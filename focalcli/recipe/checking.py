@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from focalcli.errors import FocalError, nearest
 from focalcli.recipe.reading import KeyPath, Source, dotted, number_hint, read
-from focalcli.recipe.schema import KEYWORDS, METRICS, SCHEMAS, SECTIONS, TAGS, Recipe, as_dict, expected
+from focalcli.recipe.schema import ANNOTATIONS, KEYWORDS, METRICS, SCHEMAS, SECTIONS, TAGS, Recipe, as_dict, expected
 
 MAX_BYTES = 256 * 1024  # three mappings over the 1203 classes of LVIS are 90 KB; PyYAML reads 50 KB in a second
 LIST_OF_KEYS = "`focal recipe schema` lists every key"
@@ -174,7 +174,7 @@ def absolute_value(key: str, value: Any, folder: Path) -> Any:
     if key in ALWAYS_PATHS:
         return path
     looks = any(sep in value for sep in (os.sep, os.altsep) if sep) or os.path.isfile(path)
-    looks = looks or ("." in value if key == "model.weights" else value.endswith(".json"))
+    looks = looks or ("." in value if key == "model.weights" else value.endswith(ANNOTATIONS))
     return path if key in MAYBE_PATHS and looks else value
 
 

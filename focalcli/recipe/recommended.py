@@ -15,6 +15,7 @@ from focalcli.audit import reference_split
 from focalcli.coco import find_splits
 from focalcli.errors import FocalError
 from focalcli.recipe.checking import ALWAYS_PATHS, MAYBE_PATHS, from_dict, load
+from focalcli.recipe.schema import ANNOTATIONS
 from focalcli.recipe.writing import dump
 from focalcli.recommend import Recommendation, recipe_values
 from focalcli.splits import is_counterpart, split_file, validation_split
@@ -81,7 +82,7 @@ def _folder_around(file: Path) -> tuple[Path, dict[str, Path]] | None:
 
 def _file_of(value: str, folder: Path | None, key: str) -> Path:
     """The file that data.train or data.val means."""
-    if value.endswith(".json"):
+    if value.endswith(ANNOTATIONS):
         if not Path(value).is_file():
             raise FocalError(f"override {key}={value}: no such file", "give a COCO JSON file, or the name of a split")
         return Path(value)
@@ -152,6 +153,6 @@ def _relative(key: str, value: Any, folder: Path) -> Any:
     """A path as seen from `folder`; keywords and names of splits stay as they are."""
     if not isinstance(value, str) or not value:
         return value
-    if key in ALWAYS_PATHS or os.path.isabs(value) or (key in MAYBE_PATHS and value.endswith(".json")):
+    if key in ALWAYS_PATHS or os.path.isabs(value) or (key in MAYBE_PATHS and value.endswith(ANNOTATIONS)):
         return Path(os.path.relpath(Path(value).resolve(), folder.resolve())).as_posix()
     return value

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 
 T = TypeVar("T")
 TAGS = ("<number>", "<mapping>")  # what pydantic puts into an error's place for the two arms of PerClass
+ANNOTATIONS = (".json", ".json.gz")  # how a value of data.train and data.val ends that is a file, not a split
 KEYWORDS = ("coco", "imagenet", "none")  # values of model.weights that are no file
 METRICS = (  # of evaluation.ApTable.summary
     "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "APr", "APc", "APf"

@@ -9,6 +9,7 @@ from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
 from focalcli.errors import FocalError
 from focalcli.recipe import Recipe, from_dict, load
+from focalcli.recipe.schema import ANNOTATIONS
 from focalcli.recommend import per_class
 from focalcli.recommend.explained import Explained, explain
 from focalcli.splits import load_split, split_file
@@ -67,7 +68,7 @@ def _explained(source: str, recipe: Recipe, now: Any = None) -> Explained:
 def _train_set(recipe: Recipe) -> Dataset:
     """Its annotations alone; the pictures may be elsewhere."""
     wanted, folder = recipe.data.train, recipe.resolve(recipe.data.path)
-    if wanted.endswith(".json"):
+    if wanted.endswith(ANNOTATIONS):
         file = recipe.resolve(wanted)
     elif recipe.data.path and folder.is_dir():
         file = split_file(folder, wanted)

@@ -12,6 +12,7 @@ from focalcli.coco import Category, Dataset
 from focalcli.errors import FocalError
 from focalcli.files import write_whole
 from focalcli.recipe import Recipe, absolute, as_dict, dump
+from focalcli.recipe.schema import ANNOTATIONS
 from focalcli.recommend.per_class import by_name, foreground_of, varied_alpha
 from focalcli.splits import load_split, refuse_missing_pictures, split_file
 from focalcli.training import loop, run, trial
@@ -108,7 +109,7 @@ def dataset_of(recipe: Recipe, split: str) -> Dataset:
     """
     wanted = getattr(recipe.data, split)
     images = getattr(recipe.data, f"{split}_images")
-    if wanted.endswith(".json"):
+    if wanted.endswith(ANNOTATIONS):
         file = recipe.resolve(wanted)
     else:
         folder = recipe.resolve(recipe.data.path)
