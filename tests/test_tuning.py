@@ -37,7 +37,7 @@ from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
 from focalcli.work.tuning.search import AtRest, _own_point, as_long
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
-from focalcli.work.tuning.study import OWN, REPEATS, Run, Study, leaders, readable, verdict
+from focalcli.work.tuning.study import CONFIRMED, OWN, REPEATS, Run, Study, leaders, readable, verdict
 from focalcli.work.tuning.verdict import judge
 
 # ------------------------------------------------------------------------------------------------------- the verdict
@@ -269,6 +269,23 @@ def test_repeats_are_of_the_best_and_have_fresh_seeds(tmp_path):
     assert set(seeds) == {OWN, *best} and len(best) == 2
     assert all(sorted(each) == list(range(1, REPEATS + 1)) for each in seeds.values())
     assert verdict(study.runs()).winner is None
+
+
+@pytest.mark.parametrize(("fourth", "runs", "won"), [(0.303, 6, True), (0.33, 4, False)])
+def test_a_winner_has_to_win_twice(tmp_path, fourth, runs, won):
+    """Three runs within 0.002 and 0.01 apart call a winner; it and the recipe are then trained up to CONFIRMED times.
+    A fourth run of the recipe at 0.33 makes its mean 0.308 and the noise larger than the rest of the difference."""
+    study = study_in(tmp_path / "s")
+    for score in (0.3, 0.5, 0.2):
+        finish(study, study.next_search(), score)
+    (best, other), count = [run.name for run in leaders(study.runs())], {}
+    while (work := study.next_repeat()) is not None:
+        count[work.name] = count.get(work.name, 0) + 1
+        score = {OWN: 0.3, best: 0.31, other: 0.3}[work.name] + 0.001 * (work.seed - 1)
+        finish(study, work, fourth if (work.name, work.seed) == (OWN, 4) else score)
+    assert count[other] == REPEATS and count[OWN] == runs
+    assert count[best] == (CONFIRMED if won else REPEATS)
+    assert (verdict(study.runs()).winner == best) is won
 
 
 def test_a_point_found_twice_is_repeated_once(tmp_path):

@@ -27,6 +27,9 @@ from focalcli.work.tuning.verdict import Verdict, judge
 SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
 CHALLENGERS = 2  # points that are repeated beside the recipe's own
 REPEATS = 3  # of each of them
+CONFIRMED = (
+    6  # of a winner and of the recipe: three runs each called one on bccd that four others did not (docs/tune.md)
+)
 FEWEST_REPEATS = 2  # without which nothing is called better
 PROPOSALS = 20  # of Optuna, until one is taken that was trained already
 REDUCTION = 3  # successive halving lets one in so many go on from an evaluation to the next rung
@@ -154,19 +157,27 @@ class Study:
             return self._asked()
 
     def next_repeat(self) -> Work | None:
-        """A run of the verdict: another seed of the arm that has fewest; None when all are done."""
+        """A run of the verdict: another seed of the arm that has fewest; None when all are done.
+
+        A challenger that leads by then has to do so with CONFIRMED runs; one that falls back ends it.
+        """
         with alone(self.folder):
             runs = self.runs()
-            wanted = [(OWN, None), *((run.name, run.point) for run in leaders(runs))]
+            wanted = {OWN: None, **{run.name: run.point for run in leaders(runs)}}
             seeds = {
                 name: {run.seed for run in runs if run.repeat and run.name == name and run.state != "failed"}
-                for name, _ in wanted
+                for name in wanted
             }
-            name, point = min(wanted, key=lambda each: len(seeds[each[0]]))
-            if len(seeds[name]) >= REPEATS:
+            most = REPEATS
+            if min(map(len, seeds.values())) >= REPEATS:
+                winner, most = verdict(runs).winner, CONFIRMED
+                seeds = {name: each for name, each in seeds.items() if winner and name in (OWN, winner)}
+            name = min(seeds, key=lambda each: len(seeds[each]), default=OWN)
+            if len(seeds.get(name, range(most))) >= most:
                 return None
+            point = wanted[name]
             own = Point(**self.optuna.user_attrs["facts"]["own"]) if point is None else point
-            seed = min(set(range(1, REPEATS + 1)) - seeds[name])
+            seed = min(set(range(1, most + 1)) - seeds[name])
             self._enqueue(name, own, seed=seed, repeat=True)
             return self._asked()
 
