@@ -114,3 +114,8 @@ def test_mistakes_are_named(world):
     mistake("explain-loss", world / "runs/r", "loss.gamma=1", says="a checkpoint's loss is what it is")
     mistake("explain-loss", world / "r.yaml", "loss.alpha={sqare: 0.3}", says="sqare", hint="square")
     mistake("explain-loss", world / "r.yaml", "loss.alpha_by=frequency", says="loss.alpha_by")
+
+
+def test_pictures_of_a_recipe_are_refused(world):
+    """A recipe has no model that could score them."""
+    mistake("explain-loss", world / "r.yaml", "--pictures", 5, says="only a checkpoint", hint="leave it out")

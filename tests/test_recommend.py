@@ -361,3 +361,18 @@ def test_two_classes_of_one_name_are_refused(dataset):
     train = dataset([(1, 1, [10, 10, 50, 50]), (2, 2, [10, 10, 50, 50])], names=("a", "a"))
     with pytest.raises(FocalError, match="two classes are called 'a'"):
         recommend(train, CPU)
+
+
+def test_no_class_is_shown_more_than_ten_times_an_epoch(dataset):
+    """One picture of 1500, as TACO's rarest class: sqrt(t / (1 / 1500)) is 10 at t = 0.0667, rounded down."""
+    boxes = [(i, 1, [10, 10, 50, 50]) for i in range(1, 801)] + [(801, 2, [10, 10, 50, 50])]
+    assert recommend(dataset(boxes, n_images=1500), CPU).values["data.repeat_threshold"] == 0.06
+
+
+def test_a_class_to_choose_the_best_checkpoint_by_has_to_be_there(dataset):
+    """The training would refuse it once it had loaded everything."""
+    train = dataset([(1, 1, [10, 10, 50, 50]), (2, 2, [10, 10, 50, 50])], names=("crack", "chip"))
+    assert recommend(train, CPU, {"eval.best": "class:crack"}).values["eval.best"] == "class:crack"
+    with pytest.raises(FocalError, match=r"eval\.best=class:crak: no such class") as caught:
+        recommend(train, CPU, {"eval.best": "class:crak"})
+    assert "class:crack" in caught.value.hint

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 from focalcli import boundary
 from focalcli.cli.options import Device, DeviceOption, Format, OverridesArgument, print_data
 from focalcli.cli.recommend import PageFormat, PlotsOption
+from focalcli.errors import FocalError
+
+PICTURES = 200
 
 
 def explain_loss(
@@ -22,8 +25,12 @@ def explain_loss(
     ],
     overrides: OverridesArgument = None,
     pictures: Annotated[
-        int, typer.Option(min=0, help="Of a checkpoint: score so many training pictures; 0 does not run the model.")
-    ] = 200,
+        Optional[int],
+        typer.Option(
+            min=0,
+            help=f"Of a checkpoint: score so many training pictures, {PICTURES} without it; 0 does not run the model.",
+        ),
+    ] = None,
     plots: PlotsOption = None,
     device: DeviceOption = Device.auto,
     format: Annotated[PageFormat, typer.Option("--format", "-f", help="How to print it.")] = PageFormat.table,
@@ -41,8 +48,14 @@ def explain_loss(
         from focalcli.render.progress import counting
 
         found = explaining.of_checkpoint(
-            source, overrides or [], pictures=pictures, device=device.value, counting=counting
+            source,
+            overrides or [],
+            pictures=PICTURES if pictures is None else pictures,
+            device=device.value,
+            counting=counting,
         )
+    elif pictures is not None:
+        raise FocalError("--pictures: only a checkpoint looks at pictures", "give a run, or leave it out")
     else:
         found = explaining.of_recipe(source, overrides or [])
     typical = found.typical

@@ -15,7 +15,7 @@ from typing import Any
 
 from focalcli.anchors import AnchorSpec
 from focalcli.coco import Dataset
-from focalcli.errors import FocalError
+from focalcli.errors import FocalError, nearest
 from focalcli.recommend import anchoring, loss, schedule
 from focalcli.recommend.advice import Advice, ClassFit, Recommendation, recipe_values
 from focalcli.recommend.boxes import at_network_size
@@ -63,6 +63,7 @@ def recommend(
     size = replace(size, reason=size.reason + more)
     fits = anchoring.class_fits(boxes, AnchorSpec(sizes.value, ratios.value), train.class_names, PAPER_PRIOR)
     _refuse_namesakes([fit.name for fit in fits], train)
+    _refuse_strangers(given.get("eval.best", "AP"), [fit.name for fit in fits])
     facts = Facts(tuple(fit.objects for fit in fits))
     repeats = schedule.repeats(train, facts, given)
     epochs = schedule.epochs(train, hardware, given | {"data.repeat_threshold": repeats.value})
@@ -81,4 +82,14 @@ def _refuse_namesakes(names: list[str], train: Dataset) -> None:
         raise FocalError(
             f"{train.path}: two classes are called {twice!r}",
             "give each a name of its own; `focal explain F202` says why",
+        )
+
+
+def _refuse_strangers(metric: str, names: list[str]) -> None:
+    """eval.best=class:NAME of a class that is not there would be refused by the training, after its weights."""
+    if metric.startswith("class:") and metric[6:] not in names:
+        near = nearest(metric[6:], names)
+        raise FocalError(
+            f"override eval.best={metric}: no such class",
+            f"did you mean class:{near}?" if near else f"its classes are {', '.join(names[:8])}",
         )

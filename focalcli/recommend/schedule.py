@@ -5,6 +5,7 @@ Sources: Lin et al. 2017, arXiv:1708.02002, table 1e; Gupta et al. 2019, arXiv:1
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ def repeat_threshold(train: Dataset, facts: rule.Facts, power: float = 0.5) -> f
     """
     share = train.images_per_class[train.images_per_class > 0] / len(train.image_ids)
     rarest, commonest = float(share.min()), float(share.max())
-    most = float(f"{rarest * MOST_REPEATS ** (1 / power):.1g}")
+    most = _rounded_down(rarest * MOST_REPEATS ** (1 / power))
     wanted = min(rule.repeat_threshold(facts), most, float(f"{commonest:.2g}"))
     return wanted if rarest < wanted else 0.0
 
@@ -127,6 +128,12 @@ def recipe_keys(
         "eval.score_threshold": 0.01,
     }
     return {**values, **given, **chosen}
+
+
+def _rounded_down(value: float) -> float:
+    """To one significant digit."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return float(f"{math.floor(value / unit + 1e-9) * unit:.1g}")
 
 
 def _percent(share: float) -> str:

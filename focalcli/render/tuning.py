@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focalcli.render.console import LABEL, Column, Plain, make_console, print_line, print_table, rich_table
-from focalcli.render.text import percent
+from focalcli.render.text import percent, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,8 +73,8 @@ def verdict_lines(outcome: Outcome) -> list[str]:
         return ["No verdict: no run has ended yet. Go on with the same command; the recipe stays as it is."]
     if max((run.score or 0.0 for run in outcome.runs), default=0.0) < LEARNED:
         return [
-            f"No verdict: no run learned anything in {outcome.epochs} epochs. Give each more with --epochs, in a new "
-            "study (name=...); the recipe stays as it is."
+            f"No verdict: no run learned anything in {plural(outcome.epochs, 'epoch')}. Give each more with --epochs, "
+            "in a new study (name=...); the recipe stays as it is."
         ]
     if found.noise is None:
         return [
