@@ -36,8 +36,9 @@ from focalcli.work import unpack
 from focalcli.work.tuning import Outcome
 from focalcli.work.tuning import study as module
 from focalcli.work.tuning.search import AtRest, _own_point, as_long
+from focalcli.work.tuning.sharing import readable
 from focalcli.work.tuning.space import BALANCED_CE, PAPER, Point, Space
-from focalcli.work.tuning.study import CONFIRMED, OWN, REPEATS, Run, Study, leaders, readable, verdict
+from focalcli.work.tuning.study import CONFIRMED, OWN, REPEATS, Run, Study, leaders, verdict
 from focalcli.work.tuning.verdict import judge
 
 # ------------------------------------------------------------------------------------------------------- the verdict
@@ -370,7 +371,7 @@ def test_only_repeats_make_a_winner(tmp_path):
 def test_what_a_living_process_trains_is_not_begun_again(tmp_path, monkeypatch):
     """And what a process that is gone has left is."""
     study = study_in(tmp_path / "s")
-    monkeypatch.setattr(module, "_me", lambda: [socket.gethostname(), os.getppid(), 0.0])
+    monkeypatch.setattr(module, "me", lambda: [socket.gethostname(), os.getppid(), 0.0])
     one = study.next_search()
     monkeypatch.undo()
     assert study_in(tmp_path / "s").next_left() is None

@@ -20,8 +20,9 @@ from focalcli.recipe import Recipe, as_dict
 from focalcli.recommend.per_class import repeat_factors, varied_alpha
 from focalcli.training.device import gpu_count
 from focalcli.work import unpack
+from focalcli.work.tuning.sharing import alone, readable
 from focalcli.work.tuning.space import Point, Space
-from focalcli.work.tuning.study import SEARCH_SHARE, Run, Study, Work, alone, readable, verdict
+from focalcli.work.tuning.study import SEARCH_SHARE, Run, Study, Work, verdict
 from focalcli.work.tuning.trials import GivenUp, Stopped, changed, train
 from focalcli.work.tuning.verdict import Verdict
 

@@ -11,16 +11,13 @@ Source: Akiba et al. 2019, arXiv:1907.10902 (Optuna); Jamieson & Talwalkar 2016,
 from __future__ import annotations
 
 import os
-import socket
-import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from focalcli.errors import FocalError
+from focalcli.work.tuning.sharing import alone, lives, me, quiet, unlike
 from focalcli.work.tuning.space import Point, Space
 from focalcli.work.tuning.verdict import Verdict, judge
 
@@ -106,7 +103,7 @@ class Study:
             FocalError: the file is another study's, or is no study.
         """
         self.folder, self.space = folder, space
-        with alone(folder), _quiet():
+        with alone(folder), quiet():
             import optuna
             from sqlalchemy.exc import SQLAlchemyError
 
@@ -135,7 +132,7 @@ class Study:
                 self.optuna.set_user_attr("facts", facts)
             elif known != facts:
                 if any(run.state != "failed" for run in self.runs()):
-                    raise FocalError(f"{file}: is a study of {_unlike(known, facts)}", hint)
+                    raise FocalError(f"{file}: is a study of {unlike(known, facts)}", hint)
                 self.optuna.set_user_attr("facts", facts)  # nothing of the other one came to anything
 
     # ----------------------------------------------------------------------------------------------- what to do next
@@ -205,12 +202,12 @@ class Study:
 
         for frozen in self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             attrs = frozen.user_attrs
-            if "owner" in attrs and not _lives(attrs["owner"]):
+            if "owner" in attrs and not lives(attrs["owner"]):
                 return self._claimed(Trial(self.optuna, frozen._trial_id))
         return None
 
     def _claimed(self, trial: Any) -> Work:
-        trial.set_user_attr("owner", _me())
+        trial.set_user_attr("owner", me())
         attrs = trial.user_attrs
         point = None if attrs["arm"] == OWN else Point(**attrs["point"])
         return Work(trial, trial.number, point, attrs["seed"], attrs["repeat"])
@@ -275,50 +272,6 @@ class Study:
         return result
 
 
-def _unlike(known: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
-    """In what a study differs from what is asked for, in words."""
-    if known.get("data") != facts.get("data"):
-        return "other training annotations"
-    if known.get("recipe") != facts.get("recipe"):
-        theirs, ours = _flat(known.get("recipe") or {}), _flat(facts["recipe"])
-        keys = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        return f"another recipe: {', '.join(keys[:4])}{' and more' if len(keys) > 4 else ''} differ"
-    if known.get("metric") != facts.get("metric"):
-        return f"another metric, {known.get('metric')} in place of {facts['metric']}"
-    if known.get("epochs") != facts.get("epochs"):
-        return f"runs of another length, {known.get('epochs')} epochs in place of {facts['epochs']}"
-    return "another version of focal"
-
-
-def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value."""
-    return {f"{name}.{key}": value for name, section in recipe.items() for key, value in dict(section).items()}
-
-
-@contextmanager
-def readable(folder: Path) -> Iterator[None]:
-    """Whatever a damaged study does to Optuna and SQLite is an error of the file's."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (SQLAlchemyError, StorageInternalError) as error:
-        reason = str(error.__cause__ or error).splitlines()[0][:120]
-        raise FocalError(
-            f"{folder / 'study.db'}: cannot be read or written any more ({reason})",
-            f"is the disk full? a damaged study is of no use: delete {folder}, or choose another name with name=...",
-        ) from None
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One process of a study at a time decides what is next."""
-    with (folder / "study.lock").open("w") as file:
-        _lock(file)
-        yield
-
-
 def ranked(runs: Sequence[Run]) -> list[Run]:
     """Best first: whole runs, then those under way or cut short, then failed ones."""
     order = {"complete": 0, "running": 1, "pruned": 2, "failed": 3}
@@ -348,40 +301,3 @@ def verdict(runs: Sequence[Run]) -> Verdict:
 def _first_points(own: Point, space: Space) -> list[tuple[str, Point]]:
     """The recipe as it is, and what the space begins with."""
     return [(OWN, own), *((point.name, point) for point in space.first_points() if point != own)]
-
-
-def _me() -> list[Any]:
-    return [socket.gethostname(), os.getpid(), time.time()]
-
-
-def _lives(owner: Sequence[Any]) -> bool:
-    """Whether the process that began a run is still there; on another machine it is taken to be."""
-    host, pid, _ = owner
-    if host != socket.gethostname():
-        return True
-    if pid == os.getpid():
-        return False  # it is asking for the next run, so it is not at this one
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _lock(file: Any) -> None:
-    """Held until the file is closed; where there is no fcntl (Windows) two processes may do one run twice."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna warns of its own experimental parts."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
