@@ -24,9 +24,8 @@ from focalcli.work.tuning.verdict import Verdict, judge
 SEARCH_SHARE = 0.6  # of the budget; the rest repeats what it found
 CHALLENGERS = 2  # points that are repeated beside the recipe's own
 REPEATS = 3  # of each of them
-CONFIRMED = (
-    6  # of a winner and of the recipe: three runs each called one on bccd that four others did not (docs/tune.md)
-)
+# of a winner and of the recipe: where there is no difference three runs each call one in 50 studies, six one in 500
+CONFIRMED = 6
 FEWEST_REPEATS = 2  # without which nothing is called better
 PROPOSALS = 20  # of Optuna, until one is taken that was trained already
 REDUCTION = 3  # successive halving lets one in so many go on from an evaluation to the next rung
