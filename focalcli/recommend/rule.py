@@ -24,7 +24,7 @@ PAIR_EVIDENCE = (
 RARE_EVIDENCE = (
     "against RetinaNet's loss repeats and an alpha of each class gave the rare third of the classes 16, 29, 15 and 9 "
     "AP on four synthetic datasets of 100:1 and more, 2.8 (1.2 to 4.3) on ten of about 10:1; 400 steps, two seeds; "
-    "with 1,600 steps 7 in place of 16, one seed"
+    "with 1,600 steps 7 in place of 16"
 )
 LEAST_IMBALANCE = 3.0  # head to tail; below it there is no rare class
 STRENGTH = 0.5  # power of typical count / count on the odds alpha / (1 - alpha) of a class
