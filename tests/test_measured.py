@@ -154,3 +154,13 @@ def test_a_checkpoint_that_is_not_there_is_named(world):
     mistake(
         "recommend", world / "data", "--checkpoint", world / "nothing", says="no such checkpoint", hint="run folder"
     )
+
+
+def test_a_class_of_the_users_own_leaves_the_others_the_measured_alpha(world):
+    """What a choice leaves out is advised on as without it; a value for every class is what the shares are of."""
+    words = ["recommend", world / "data", "--checkpoint", world / "runs/r", "--device", "cpu", "--format", "json"]
+    free = one_json(focal(*words).stdout)["values"]["loss.alpha"]
+    names = [entry["name"] for entry in one_json(focal(*words).stdout)["classes"]]
+    of_each = free if isinstance(free, dict) else dict.fromkeys(names, free)
+    chosen = one_json(focal(*words, f"loss.alpha={{{names[0]}: 0.9}}").stdout)["values"]["loss.alpha"]
+    assert chosen == {**of_each, names[0]: 0.9}

@@ -41,9 +41,7 @@ def gamma_and_alpha(
     """
     gamma_given = _completed(given.get("loss.gamma"), rule.RETINANET[1], names, "loss.gamma")
     chosen = None if gamma_given is None else mean_of(gamma_given, names)
-    asked = (
-        None if "loss.alpha" not in given else mean_of(_completed(given["loss.alpha"], 0.5, names, "loss.alpha"), names)
-    )
+    asked = mean_of(given["loss.alpha"], names) if _is_whole(given.get("loss.alpha"), names) else None
     gamma, alpha, source = _by_rule(chosen) if measured is None else _from_scores(measured, chosen, asked)
     by = given.get("loss.alpha_by", "none")
     each = rule.alpha_of_each(facts, alpha.value) if by == "none" else alpha.value
@@ -174,6 +172,11 @@ def mean_of(value: Any, names: Sequence[str]) -> float:
         if isinstance(value, Mapping)
         else float(value)
     )
+
+
+def _is_whole(own: Any, names: Sequence[str]) -> bool:
+    """Whether what the user gave has a value for every class; what it leaves out is advised on, not averaged."""
+    return own is not None and (not isinstance(own, Mapping) or "default" in own or set(names) <= own.keys())
 
 
 def _completed(own: Any, advised: Any, names: Sequence[str], key: str) -> Any:
